@@ -20,17 +20,34 @@ type Inventory struct {
 	Others []Other `json:"others,omitempty"`
 }
 
-// Other is a block device that is not a disk to install to.
+// Other is a block device that is not a disk to install to: a device over other devices,
+// memory, or a drive without a medium.
 type Other struct {
 	Name  string   `json:"name"` // dm-0
 	Path  string   `json:"path"` // /dev/dm-0
 	Links []string `json:"links,omitempty"`
 	Is    string   `json:"is"`             // what it is: "a multipath device"
 	Over  []string `json:"over,omitempty"` // the devices that it rests on: sda, sdb
+	Size  int64    `json:"size,omitempty"` // 0 for an array that does not run
+
+	// Label is the name that its maker gave it: that of an array without its homehost, or
+	// that below /dev/mapper. UUID is that of an array or of a LUKS header, as blkid(8)
+	// writes it, if it is known. Level is that of an array: raid1.
+	Label string `json:"label,omitempty"`
+	UUID  string `json:"uuid,omitempty"`
+	Level string `json:"level,omitempty"`
+
+	Content Content `json:"content,omitzero"`
+	Use     Use     `json:"use,omitzero"`
 }
 
-// Multipath is the value of Other.Is for a disk that the host reaches by several paths.
-const Multipath = "a multipath device"
+// Values of Other.Is.
+const (
+	Multipath = "a multipath device" // a disk that the host reaches by several paths
+	Array     = "a RAID array"
+	Encrypted = "an encrypted volume"
+	Verified  = "a dm-verity device"
+)
 
 // The tables that a Disk can have.
 const (
@@ -138,6 +155,48 @@ func (inv *Inventory) Other(device string) (*Other, bool) {
 	return nil, false
 }
 
+// A Node is a partition or a device over other devices: what can have a file system.
+type Node struct {
+	Path    string
+	Size    int64
+	Content Content
+	Use     Use
+}
+
+// Node returns the partition, or the device of inv.Others, with that device file, or with a
+// link of that path to it.
+func (inv *Inventory) Node(device string) (Node, bool) {
+	if p, ok := inv.Partition(device); ok {
+		return Node{p.Path, p.Size, p.Content, p.Use}, true
+	}
+	if o, ok := inv.Other(device); ok {
+		return Node{o.Path, o.Size, o.Content, o.Use}, true
+	}
+	return Node{}, false
+}
+
+// Bottom returns the names of the disks and partitions that the device with that name
+// rests on, through all devices between, sorted. A disk or partition rests on itself.
+func (inv *Inventory) Bottom(name string) []string {
+	var out []string
+	var walk func(name string, depth int)
+	walk = func(name string, depth int) {
+		i := slices.IndexFunc(inv.Others, func(o Other) bool { return o.Name == name })
+		if i < 0 {
+			out = append(out, name)
+			return
+		}
+		for _, below := range inv.Others[i].Over {
+			if depth < maxDepth {
+				walk(below, depth+1)
+			}
+		}
+	}
+	walk(name, 0)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 const (
 	maxDisks    = 1024
 	sysfsSector = 512 // the unit of sysfs, whatever the sectors of the disk
@@ -168,7 +227,7 @@ func Read(root string) (*Inventory, error) {
 	for _, name := range names {
 		if !isDisk(name) || h.number("sys/block/"+name+"/size") <= 0 {
 			if len(inv.Others) < maxDisks {
-				inv.Others = append(inv.Others, h.other(name, links))
+				inv.Others = append(inv.Others, h.other(name, uses, links))
 			}
 			continue
 		}

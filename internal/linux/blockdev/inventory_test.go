@@ -115,7 +115,7 @@ func TestAnInventoryHasTheDisksAndTheirUses(t *testing.T) {
 			},
 		},
 		{Name: "vdb", Path: "/dev/vdb", Size: 1 << 20, SectorSize: 4096, ReadOnly: true},
-	}, Others: []blockdev.Other{{Name: "loop0", Path: "/dev/loop0", Is: "a drive without a medium"}, {Name: "zram0", Path: "/dev/zram0", Is: "memory"}}}
+	}, Others: []blockdev.Other{{Name: "loop0", Path: "/dev/loop0", Is: "a drive without a medium"}, {Name: "zram0", Path: "/dev/zram0", Is: "memory", Size: 4096}}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(blockdev.Disk{}, "GPT"), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}

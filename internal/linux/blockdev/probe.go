@@ -28,8 +28,8 @@ func Probe(r io.ReaderAt, size int64) Content {
 	b := make([]byte, min(probeSize, size))
 	n, _ := r.ReadAt(b, 0)
 	b = append(b[:n], make([]byte, probeSize-n)...)
-	if raidMember(r, b, size) {
-		return Content{Type: "linux_raid_member"}
+	if c, ok := raidMember(r, size); ok {
+		return c
 	}
 	for _, f := range []func([]byte) (Content, bool){probeMagic, probeExt, probeXFS, probeSwap, probeBtrfs, probeFAT} {
 		if c, ok := f(b); ok {
@@ -139,22 +139,26 @@ func probeFAT(b []byte) (Content, bool) {
 	return Content{}, false
 }
 
-// raidMember reports whether the device has an MD superblock: of version 1.1 or 1.2 at
-// the start, or 1.0 or 0.90 near the end.
-func raidMember(r io.ReaderAt, b []byte, size int64) bool {
+// raidMember recognizes a member of an array by its MD superblock: of version 1.1 or 1.2 at
+// the start, or 1.0 or 0.90 near the end. Only version 1 has a UUID and a name that
+// raidMember returns (linux/raid/md_p.h, struct mdp_superblock_1).
+func raidMember(r io.ReaderAt, size int64) (Content, bool) {
 	magic := []byte{0xfc, 0x4e, 0x2b, 0xa9}
-	if bytes.HasPrefix(b, magic) || bytes.HasPrefix(b[4096:], magic) {
-		return true
-	}
-	got := make([]byte, 4)
-	for _, at := range []int64{(size/512 - 16) &^ 7 * 512, size&^0xffff - 64<<10} {
-		if at > 0 {
-			if _, err := r.ReadAt(got, at); err == nil && bytes.Equal(got, magic) {
-				return true
-			}
+	b := make([]byte, 64)
+	for _, at := range []int64{0, 4096, (size/512 - 16) &^ 7 * 512, size&^0xffff - 64<<10} {
+		if at < 0 || at > size-int64(len(b)) {
+			continue
 		}
+		if _, err := r.ReadAt(b, at); err != nil || !bytes.HasPrefix(b, magic) {
+			continue
+		}
+		c := Content{Type: "linux_raid_member"}
+		if binary.LittleEndian.Uint32(b[4:]) == 1 {
+			c.UUID, c.Label = uuid(b[16:]), text(b[32:64])
+		}
+		return c, true
 	}
-	return false
+	return Content{}, false
 }
 
 func uuid(b []byte) string {

@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -88,12 +89,12 @@ func (h host) disk(name string, uses map[string]Use, links map[string][]string) 
 
 // other returns the Other of a block device. The part of dm/uuid before "-" names the tool
 // that made the device (kernel documentation of device-mapper).
-func (h host) other(name string, links map[string][]string) Other {
+func (h host) other(name string, uses map[string]Use, links map[string][]string) Other {
 	sys := "sys/block/" + name
-	o := Other{Name: name, Path: "/dev/" + name, Links: links[name]}
+	o := Other{Name: name, Path: "/dev/" + name, Links: links[name], Use: uses[name], Size: max(0, h.number(sys+"/size")) * sysfsSector}
 	o.Over, _ = h.list(sys + "/slaves")
-	if called := h.text(sys + "/dm/name"); called != "" { // without udev it is a device file, and not a link
-		if file := "/dev/mapper/" + called; !slices.Contains(o.Links, file) {
+	if o.Label = h.text(sys + "/dm/name"); o.Label != "" { // without udev it is a device file, and not a link
+		if file := "/dev/mapper/" + o.Label; !slices.Contains(o.Links, file) {
 			o.Links = append(o.Links, file)
 		}
 	}
@@ -107,13 +108,14 @@ func (h host) other(name string, links map[string][]string) Other {
 	case maker == "LVM":
 		o.Is = "an LVM volume"
 	case maker == "CRYPT" && strings.HasPrefix(uuid, "CRYPT-VERITY-"):
-		o.Is = "a dm-verity device"
+		o.Is = Verified
 	case maker == "CRYPT":
-		o.Is = "an encrypted volume"
+		o.Is, o.UUID = Encrypted, luksUUID(uuid)
 	case strings.HasPrefix(name, "dm-"):
 		o.Is = "a device-mapper device"
 	case strings.HasPrefix(name, "md"):
-		o.Is = "a RAID array"
+		o.Is, o.Level = Array, h.text(sys+"/md/level")
+		o.UUID, o.Label = h.identity(o.Over)
 	case strings.HasPrefix(name, "sr"):
 		o.Is = "an optical drive"
 	case strings.HasPrefix(name, "fd"):
@@ -123,7 +125,46 @@ func (h host) other(name string, links map[string][]string) Other {
 	default:
 		o.Is = "a drive without a medium"
 	}
+	if f, err := h.root.Open("dev/" + name); err == nil && len(o.Over) > 0 && o.Size > 0 {
+		o.Content = Probe(f, o.Size)
+		_ = f.Close()
+	}
 	return o
+}
+
+// luksUUID returns the UUID of the header of an open volume, or "": cryptsetup(8) has it
+// without dashes in dm/uuid, CRYPT-LUKS2-UUID-NAME.
+func luksUUID(dm string) string {
+	fields := strings.SplitN(dm, "-", 4)
+	if len(fields) < 4 || !strings.HasPrefix(fields[1], "LUKS") {
+		return ""
+	}
+	raw, err := hex.DecodeString(fields[2])
+	if err != nil || len(raw) != 16 {
+		return ""
+	}
+	return uuid(raw)
+}
+
+// identity returns the UUID and the name, without its homehost, of the array with those
+// members. /sys has neither in all kernels, so identity reads the superblock of a member.
+func (h host) identity(members []string) (id, name string) {
+	for _, member := range members {
+		f, err := h.root.Open("dev/" + member)
+		if err != nil {
+			continue
+		}
+		c, _ := raidMember(f, h.number("sys/class/block/"+member+"/size")*sysfsSector)
+		_ = f.Close()
+		if c.UUID != "" {
+			name = c.Label
+			if _, rest, ok := strings.Cut(name, ":"); ok {
+				name = rest
+			}
+			return c.UUID, name
+		}
+	}
+	return "", ""
 }
 
 // page80 returns the serial number of a SCSI disk: vital product data, page 0x80
