@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,25 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
-	"github.com/trident-project/trident/internal/linux/luks"
-	"github.com/trident-project/trident/internal/linux/md"
-	"github.com/trident-project/trident/internal/linux/run"
 )
-
-// Tools is how Apply reaches the host.
-type Tools struct {
-	// Runner runs mkfs and mkswap, and udevadm with Udev.
-	Runner run.Runner
-	// Open and Await stand for those of package blockdev, when they are nil.
-	Open  func(path string, exclusive bool) (blockdev.Device, error)
-	Await func(ctx context.Context, paths ...string) error
-	// Arrays creates arrays, Volumes encrypted volumes. Only plans that have some need them.
-	Arrays  md.Manager
-	Volumes luks.Manager
-	// Udev says that udev runs here. It has the kernel read a table again when a
-	// disk was written, during which the partitions are gone for a moment.
-	Udev bool
-}
 
 // Touch makes one change of the host, which has the given name. Tests cut the power there.
 type Touch func(name string, change func() error) error
@@ -37,14 +20,9 @@ type Touch func(name string, change func() error) error
 // nodeTimeout bounds the wait for device nodes.
 const nodeTimeout = 120 * time.Second
 
-func (t Tools) open(path string, exclusive bool) (blockdev.Device, error) {
-	if t.Open != nil {
-		return t.Open(path, exclusive)
-	}
-	return blockdev.Open(path, exclusive)
-}
-
-// Apply partitions the disks as the plan says and makes the empty file systems. It does not
+// Apply ends what the plan releases, partitions the disks, creates arrays and encrypted
+// volumes, and makes the empty file systems. Arrays may still be copying afterwards, but not
+// that of the EFI system partition, because firmware reads its members. Apply does not
 // write the file systems that come from the image. A caller may call Apply again after a
 // failure or a power cut, also with the plan that NewPlan returns again for the same seed;
 // Apply then destroys what the call before has made.
@@ -59,17 +37,46 @@ func (p *Plan) Apply(ctx context.Context, tools Tools, touch Touch) error {
 	if touch == nil {
 		touch = func(_ string, change func() error) error { return change() }
 	}
+	if err := p.CheckTools(tools); err != nil {
+		return err
+	}
+	for _, d := range p.disks {
+		if err := d.unchanged(tools); err != nil {
+			return d.fault(err)
+		}
+	}
+	for _, r := range p.releases {
+		if err := r.end(ctx, tools, touch); err != nil {
+			return err
+		}
+	}
 	for _, d := range p.disks {
 		if err := d.apply(ctx, tools, touch); err != nil {
-			return errkind.WithName(fmt.Errorf("partition disk %q (%s): %w", d.id, d.path, err), errkind.NameCreatePartitions)
+			return d.fault(err)
 		}
+	}
+	if err := p.create(ctx, tools, touch); err != nil {
+		return err
 	}
 	for _, f := range p.described.Formats {
 		if err := touch(f.step(), func() error { return tools.format(ctx, f) }); err != nil {
 			return errkind.WithName(fmt.Errorf("%s (%s): %w", f.step(), f.Path, err), formatName(f))
 		}
 	}
-	return nil
+	return p.awaitSync(ctx, tools)
+}
+
+func (d diskWork) fault(err error) error {
+	return errkind.WithName(fmt.Errorf("partition disk %q (%s): %w", d.id, d.path, err), errkind.NameCreatePartitions)
+}
+
+// unchanged fails if the disk is neither as it was for NewPlan nor as the plan leaves it.
+func (d diskWork) unchanged(tools Tools) (err error) {
+	dev, err := tools.open(d.path, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.same(dev), dev.Close())
 }
 
 func (d diskWork) apply(ctx context.Context, tools Tools, touch Touch) error {

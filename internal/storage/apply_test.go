@@ -440,7 +440,7 @@ func TestAPartitionOfOurOwnIsNotAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := again.Target("data"); got.Number != 2 || !again.disks[0].table.Equal(plan.disks[0].table) {
+	if got, _ := again.Target("data"); got.Partitions[0].Number != 2 || !again.disks[0].table.Equal(plan.disks[0].table) {
 		t.Errorf("%s", again)
 	}
 	other := request(Install)

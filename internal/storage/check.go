@@ -33,15 +33,10 @@ func (c *planner) findDisks() []*blockdev.Disk {
 			c.dynamic(errkind.Precondition, at, "GetBlockDeviceInfoForDisk", "disk %q (%s) cannot be read: %s", want.ID, d.Path, d.Problem)
 		case d.ReadOnly:
 			c.fault(at, errkind.NameCreatePartitions, errkind.Errorf(errkind.Precondition, "disk %q (%s) is read-only", want.ID, d.Path))
-		case d.Use.InUse():
-			c.fault(at, errkind.NameCreatePartitions, errkind.WithHint(
-				errkind.Errorf(errkind.Precondition, "disk %q (%s) is in use as a whole: %s", want.ID, d.Path, d.Use), hintUse))
 		}
 	}
 	return out
 }
-
-const hintUse = "unmount what is on the disk, and stop swap, RAID, LVM, multipath and encrypted volumes on it, or name another disk"
 
 // notFound returns why the inventory has no disk for a device of the configuration.
 func (c *planner) notFound(at string, want hostconfig.Disk) {
@@ -80,20 +75,6 @@ func names(disks []blockdev.Disk) string {
 		paths[i] = d.Path
 	}
 	return strings.Join(paths, " and ")
-}
-
-// unused adds a fault if something on a disk is in use and the plan does not keep it.
-func (c *planner) unused(at string, want *hostconfig.Disk, have *blockdev.Disk, adopted []adoption) {
-	stays := map[int]bool{}
-	for _, a := range adopted {
-		stays[a.entry.Number] = true
-	}
-	for _, p := range have.Partitions {
-		if p.Use.InUse() && !stays[p.Number] {
-			c.fault(at, errkind.NameCreatePartitions, errkind.WithHint(errkind.Errorf(errkind.Precondition,
-				"disk %q: %s would be deleted, and is in use: %s", want.ID, partitionName(p.Path, p.Label), p.Use), hintUse))
-		}
-	}
 }
 
 // uniqueUUIDs adds a fault if a new partition has the UUID of a partition that the plan

@@ -12,8 +12,8 @@ import (
 const ContentHead = 68 << 10
 
 // CheckContent returns nil if the kernel can mount the file system that begins with head
-// from the partition that the device id stands for. whole reports whether the file system
-// takes all of the partition, so that Resize has nothing to do. The kind of an error is
+// from the Target of the device id. whole reports whether the file system takes all of a
+// partition, so that Resize has nothing to do. The kind of an error is
 // Unsupported for an unknown file system, Incompatible if the sectors of the disk are
 // larger than the unit in which the kernel reads the file system, and NoSpace if the file
 // system is larger than the partition.
@@ -30,15 +30,15 @@ func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 		return false, errkind.Errorf(errkind.Unsupported, "it does not begin with a file system that this version supports")
 	}
 	unit, size := geometry(c.Type, append(bytes.Clone(head), make([]byte, max(0, ContentHead-len(head)))...))
-	disk, _, _ := p.find(target.ID)
-	if sector := disk.SectorSize; unit > 0 && unit < sector {
+	if sector := target.SectorSize; unit > 0 && unit < sector {
 		err := errkind.Errorf(errkind.Incompatible, "it is %s in blocks of %d bytes, and its disk has sectors of %d: it cannot be mounted there", c.Type, unit, sector)
 		return false, errkind.WithHint(err, "Build the image for disks with sectors of %d bytes, or name another disk.", sector)
 	}
 	if size > target.Size {
-		return false, errkind.Errorf(errkind.NoSpace, "it is %s of %d bytes, and its partition %q has %d", c.Type, size, target.ID, target.Size)
+		return false, errkind.Errorf(errkind.NoSpace, "it is %s of %d bytes, and its device %q has %d", c.Type, size, target.ID, target.Size)
 	}
-	return unit > 0 && size/unit == target.Size/unit, nil
+	_, layered := p.layer(target.ID) // then its size is not known to the byte
+	return !layered && unit > 0 && size/unit == target.Size/unit, nil
 }
 
 // geometry returns the smallest unit in which the kernel reads a file system, and the number

@@ -30,6 +30,9 @@ func MountOrder(s *hostconfig.Storage) []hostconfig.Filesystem {
 	return out
 }
 
+// madeByTrident is the first line of the files in /etc that replace those of the image.
+const madeByTrident = "# Made by Trident from the Host Configuration, and made again by the next servicing.\n"
+
 // etcOverlay has the changes of /etc on a host whose root is verified and so read-only.
 const etcOverlay = "/var/lib/trident-overlay/etc"
 
@@ -48,7 +51,7 @@ func Fstab(s *hostconfig.Storage, paths map[string]string, in slot.Slot) (string
 
 func fstab(s *hostconfig.Storage, paths map[string]string, in slot.Slot) (string, error) {
 	var b strings.Builder
-	b.WriteString("# Made by Trident from the Host Configuration, and made again by the next servicing.\n")
+	b.WriteString(madeByTrident)
 	rootVerity := false
 	for _, f := range MountOrder(s) {
 		at := path.Clean(f.MountPoint.Path)

@@ -73,7 +73,7 @@ func (p *Plan) Rehearse(ctx context.Context, tools run.Runner, dir string) error
 	return nil
 }
 
-func (p *Plan) rehearse(ctx context.Context, tools run.Runner, dir string, on PartitionPlan) (err error) {
+func (p *Plan) rehearse(ctx context.Context, tools run.Runner, dir string, on Target) (err error) {
 	file, err := os.CreateTemp(dir, "mkfs-")
 	if err != nil {
 		return err
@@ -84,8 +84,7 @@ func (p *Plan) rehearse(ctx context.Context, tools run.Runner, dir string, on Pa
 	}
 	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
 	defer cancel()
-	disk, _, _ := p.find(on.ID)
-	_, err = tools.Run(ctx, "mkfs.xfs", "-N", "-f", "-s", fmt.Sprintf("size=%d", disk.SectorSize), file.Name())
+	_, err = tools.Run(ctx, "mkfs.xfs", "-N", "-f", "-s", fmt.Sprintf("size=%d", on.SectorSize), file.Name())
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
@@ -26,8 +25,8 @@ type planner struct {
 // NewPlan returns how the disks of the host with the inventory inv will be changed. The
 // configuration must be one that hostconfig.Parse has accepted. The error has all reasons
 // against the plan, each with upstream's name: a disk that does not exist, is too small or
-// in use, or an adopted partition with no match or several. The kind is Unsupported for
-// devices that this version cannot set up.
+// in use, an array that is partly on other disks, or an adopted partition with no match or
+// several. The kind is Unsupported for devices that this version cannot set up.
 func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*Plan, error) {
 	if len(req.Seed) < minSeed || !req.Slot.Valid() || req.For != Install && req.For != Update {
 		return nil, errkind.Errorf(errkind.Internal, "plan storage: the request needs a purpose, a slot and a seed; it has %s, %s, and %d bytes of seed", req.For, req.Slot, len(req.Seed))
@@ -37,14 +36,15 @@ func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*P
 	}
 	c := &planner{spec: spec, inv: inv, req: req, plan: &Plan{paths: map[string]string{}}}
 	c.plan.described = Description{For: req.For, Slot: req.Slot}
+	c.stack()
 	if req.For == Install {
 		c.install()
 	} else {
 		c.update()
 	}
 	if len(c.errs) == 0 {
-		c.layers()
 		c.formats()
+		c.mounts()
 	}
 	if len(c.errs) > 0 {
 		return nil, fmt.Errorf("plan storage: %w", errors.Join(c.errs...))
@@ -52,25 +52,12 @@ func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*P
 	return c.plan, nil
 }
 
-// unsupported adds a fault for each device that a Plan can describe and Apply cannot set up yet.
+// unsupported returns an error for what Apply cannot set up.
 func unsupported(s *hostconfig.Storage) error {
-	var what []string
-	if len(s.RAID.Software) > 0 {
-		what = append(what, "software RAID")
-	}
-	if s.Encryption != nil && len(s.Encryption.Volumes) > 0 {
-		what = append(what, "encrypted volumes")
-	}
-	if len(s.Verity) > 0 {
-		what = append(what, "verity devices")
-	}
 	if slices.ContainsFunc(s.Filesystems, func(f hostconfig.Filesystem) bool { return f.Type == hostconfig.Overlay }) {
-		what = append(what, "file systems of type overlay")
+		return errkind.Errorf(errkind.Unsupported, "this version cannot set up file systems of type overlay")
 	}
-	if len(what) == 0 {
-		return nil
-	}
-	return errkind.Errorf(errkind.Unsupported, "this version cannot set up %s", strings.Join(what, ", nor "))
+	return nil
 }
 
 // dynamic adds a fault with a name from upstream's validation against the host. On the wire
@@ -90,21 +77,28 @@ func (c *planner) install() {
 	if len(c.errs) > 0 {
 		return
 	}
+	adopted := make([][]adoption, len(found))
 	for i := range c.spec.Disks {
-		c.installDisk(fmt.Sprintf("storage.disks[%d]", i), &c.spec.Disks[i], found[i])
+		adopted[i] = c.adopt(diskAt(i), &c.spec.Disks[i], found[i])
 	}
-	if len(c.errs) == 0 {
-		c.uniqueUUIDs()
-	}
-}
-
-// installDisk plans the new partitions of one disk around the adopted ones.
-func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev.Disk) {
-	adopted := c.adopt(path, want, have)
-	c.unused(path, want, have, adopted)
+	released := c.release(found, adopted)
 	if len(c.errs) > 0 {
 		return
 	}
+	for i := range c.spec.Disks {
+		c.installDisk(diskAt(i), &c.spec.Disks[i], found[i], adopted[i], released[i])
+	}
+	if len(c.errs) == 0 {
+		c.uniqueUUIDs()
+		c.createLayers()
+	}
+}
+
+func diskAt(i int) string { return fmt.Sprintf("storage.disks[%d]", i) }
+
+// installDisk plans the new partitions of one disk around the adopted ones. released are the
+// devices over the disk that end before.
+func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev.Disk, adopted []adoption, released []Loss) {
 	table := &gpt.Disk{ID: derive(c.req.Seed, "disk", want.ID), Size: have.Size, SectorSize: have.SectorSize}
 	if len(adopted) > 0 { // then the table is the same, changed
 		table.ID, table.BootCode = have.GPT.ID, have.GPT.BootCode
@@ -133,7 +127,7 @@ func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev
 	work.created = created
 	out.Partitions = append(out.Partitions, created...)
 	slices.SortFunc(out.Partitions, func(a, b PartitionPlan) int { return a.Number - b.Number })
-	out.Destroys = losses(have, adopted)
+	out.Destroys = append(losses(have, adopted), released...)
 	c.plan.described.Disks = append(c.plan.described.Disks, out)
 	c.plan.disks = append(c.plan.disks, work)
 	for _, p := range out.Partitions {

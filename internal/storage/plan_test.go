@@ -90,8 +90,6 @@ func TestUpstreamsSamplesArePlanned(t *testing.T) {
 	if len(files) == 0 {
 		t.Skip("there are no samples in ", samples)
 	}
-	// Those that need nothing but partitions and file systems.
-	plain := map[string]bool{"basic": true, "simple": true}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		t.Run(name, func(t *testing.T) {
@@ -107,12 +105,6 @@ func TestUpstreamsSamplesArePlanned(t *testing.T) {
 			inv := inventory(emptyDisk("sda", 40*gib, byPath1, "/dev/disk/by-path/pci-0000:00:1f.2-ata-2"),
 				emptyDisk("sdb", 40*gib, "/dev/disk/by-path/pci-0000:00:1f.2-ata-3"))
 			plan, err := NewPlan(&config.Spec().Storage, inv, request(Install))
-			if !plain[name] {
-				if errkind.Of(err) != errkind.Unsupported {
-					t.Errorf("got %v", err)
-				}
-				return
-			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,7 +11,6 @@ package storage
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/slot"
@@ -47,9 +46,10 @@ type Request struct {
 // and MarshalJSON show it.
 type Plan struct {
 	described Description
+	releases  []release // what holds the disks now, from the top down
 	disks     []diskWork
-	paths     map[string]string            // of partitions, durable, by id
-	pairs     map[string]slot.Pair[string] // the halves of each A/B volume, by its id
+	paths     map[string]string // of partitions, durable, by id
+	sync      syncWait
 }
 
 // diskWork is the part of a plan for one disk whose partition table Apply replaces.
@@ -70,6 +70,8 @@ type Description struct {
 	Layers []Layer `json:"layers,omitempty"`
 	// Formats are the file systems and swap that Apply makes; they are empty afterwards.
 	Formats []Format `json:"formats,omitempty"`
+	// Mounts are the file systems of the configuration, whatever their content comes from.
+	Mounts []Mount `json:"mounts,omitempty"`
 }
 
 // DiskPlan says how one disk will be changed.
@@ -117,7 +119,7 @@ type PartitionPlan struct {
 
 // Loss is something on a disk that Apply destroys.
 type Loss struct {
-	What    string `json:"what"` // partition, content, table, damaged table, signature or disk
+	What    string `json:"what"` // partition, content, array, volume, table, damaged table, signature or disk
 	Path    string `json:"path"`
 	Size    int64  `json:"size"`
 	Label   string `json:"label,omitempty"`
@@ -128,15 +130,29 @@ type Loss struct {
 // LayerKind is a kind of device that consists of other devices.
 type LayerKind string
 
-// LayerPair is an A/B volume. This version sets up no other layers: see unsupported.
-const LayerPair LayerKind = "ab-volume"
+const (
+	LayerPair      LayerKind = "ab-volume" // Members are its halves, that of slot A first
+	LayerArray     LayerKind = "array"     // of software RAID
+	LayerEncrypted LayerKind = "encrypted" // LUKS2
+	LayerVerity    LayerKind = "verity"    // Members are the data and the hashes
+)
 
 // Layer is one device that consists of other devices. Members are the ids of partitions or
-// layers, that of slot A first.
+// layers, in order.
 type Layer struct {
 	ID      string    `json:"id"`
 	Kind    LayerKind `json:"kind"`
 	Members []string  `json:"members"`
+
+	// Of an array or an encrypted volume: Create, or Keep or Write for an Update. Path stays
+	// the same over reboots; a verity device has one, too. UUID is that of the array or of
+	// the header. Size is what the layer has at least: its tool decides about the last bytes.
+	Action Action `json:"action,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Name   string `json:"name,omitempty"`  // below /dev/md or /dev/mapper
+	Level  string `json:"level,omitempty"` // of an array
+	UUID   string `json:"uuid,omitempty"`
+	Size   int64  `json:"size,omitempty"`
 }
 
 // Format is a file system or swap that Apply makes.
@@ -148,15 +164,12 @@ type Format struct {
 	Mount string `json:"mount,omitempty"`
 }
 
-// Tools returns the names of the programs that Apply runs.
-func (p *Plan) Tools() []string {
-	var out []string
-	for _, f := range p.described.Formats {
-		if args, err := mkfs(f); err == nil && !slices.Contains(out, args[0]) {
-			out = append(out, args[0])
-		}
-	}
-	return out
+// Mount is a file system on a device of the configuration.
+type Mount struct {
+	ID     string `json:"id"` // of the device
+	Source string `json:"source"`
+	Type   string `json:"type,omitempty"` // "" if the image or the device says it
+	At     string `json:"at,omitempty"`   // the mount point
 }
 
 // Describe returns the content of the plan. All callers share it: do not change it.
@@ -175,30 +188,4 @@ func (p *Plan) DiskUUIDs() map[string]string {
 		out[d.ID] = d.UUID
 	}
 	return out
-}
-
-// Target returns the plan of the partition with that id. If id names an A/B volume, it
-// returns the partition of that volume for the slot that p sets up.
-func (p *Plan) Target(id string) (PartitionPlan, error) {
-	partition := id
-	if pair, ok := p.pairs[id]; ok {
-		partition = pair.Of(p.described.Slot)
-	}
-	_, q, ok := p.find(partition)
-	if !ok {
-		return PartitionPlan{}, notPlanned(id)
-	}
-	return q, nil
-}
-
-// find returns the plans of the partition with that id and of its disk.
-func (p *Plan) find(id string) (DiskPlan, PartitionPlan, bool) {
-	for _, d := range p.described.Disks {
-		for _, q := range d.Partitions {
-			if q.ID == id {
-				return d, q, true
-			}
-		}
-	}
-	return DiskPlan{}, PartitionPlan{}, false
 }

@@ -23,56 +23,12 @@ func (d Description) String() string {
 	case Update:
 		fmt.Fprintf(&b, "Update %s\n", d.Slot)
 	}
+	t := tree{Description: d, Builder: &b, shown: map[string]bool{}}
 	for _, disk := range d.Disks {
-		disk.text(&b)
-	}
-	if len(d.Layers) > 0 {
-		b.WriteString("\nMade of partitions:\n")
-	}
-	for _, l := range d.Layers {
-		fmt.Fprintf(&b, "  %s %s of %s\n", l.Kind, l.ID, strings.Join(l.Members, " and "))
-	}
-	if len(d.Formats) > 0 {
-		b.WriteString("\nMade anew, and empty:\n")
-	}
-	for _, f := range d.Formats {
-		fmt.Fprintf(&b, "  %s on %s (%s)", f.Type, f.ID, f.Path)
-		if f.Mount != "" {
-			fmt.Fprintf(&b, ", mounted at %s", f.Mount)
-		}
-		b.WriteString("\n")
+		t.disk(disk)
 	}
 	b.WriteString("\nAll other disks and partitions stay as they are.\n")
 	return b.String()
-}
-
-func (d DiskPlan) text(b *strings.Builder) {
-	fmt.Fprintf(b, "\nDisk %q: %s (%s), %s", d.ID, d.Path, d.Device, bytesize.Plain(d.Size))
-	for _, more := range []struct{ what, value string }{{"model", d.Model}, {"serial", d.Serial}} {
-		if more.value != "" {
-			fmt.Fprintf(b, ", %s %s", more.what, more.value)
-		}
-	}
-	if d.Removable {
-		b.WriteString(", removable")
-	}
-	b.WriteString("\n")
-	for _, p := range d.Partitions {
-		fmt.Fprintf(b, "  %-6s %s %s: %s at %s, type %s", p.Action, p.Path, p.ID, bytesize.Plain(p.Size), bytesize.Plain(p.Offset), p.Type)
-		if p.Grown {
-			b.WriteString(", grown")
-		}
-		if p.Label != "" && p.Label != p.ID {
-			fmt.Fprintf(b, ", label %q", p.Label)
-		}
-		b.WriteString("\n")
-	}
-	if len(d.Destroys) == 0 {
-		b.WriteString("  DESTROYS nothing that is known\n")
-	}
-	for _, l := range d.Destroys {
-		fmt.Fprintf(b, "  DESTROYS %s\n", l)
-	}
 }
 
 // String returns the loss as text for people, in one line.
@@ -81,6 +37,8 @@ func (l Loss) String() string {
 	switch l.What {
 	case "content":
 		out = fmt.Sprintf("the content of %s, %s", l.Path, bytesize.Plain(l.Size))
+	case "array", "volume":
+		out = fmt.Sprintf("the running %s %s, %s", l.What, l.Path, bytesize.Plain(l.Size))
 	case "signature":
 		out = fmt.Sprintf("what a former use has left beside the partition table of %s", l.Path)
 	}

@@ -18,25 +18,42 @@ import (
 func (c *planner) update() {
 	writes := c.written()
 	for i := range c.spec.Disks {
-		c.updateDisk(fmt.Sprintf("storage.disks[%d]", i), &c.spec.Disks[i], writes)
+		c.updateDisk(diskAt(i), &c.spec.Disks[i], writes)
+	}
+	if len(c.errs) == 0 {
+		c.keepLayers(writes)
 	}
 }
 
-// written returns the ids of the partitions that an update writes.
-func (c *planner) written() map[string]bool {
-	out := map[string]bool{}
+// written returns, by the id of each partition and layer that an update writes, the id of
+// the half of an A/B volume that it belongs to.
+func (c *planner) written() map[string]string {
+	out := map[string]string{}
+	var mark func(id, half string)
+	mark = func(id, half string) {
+		out[id] = half
+		if l, ok := c.plan.layer(id); ok {
+			for _, m := range l.Members {
+				mark(m, half)
+			}
+		}
+	}
 	for _, f := range c.spec.Filesystems {
-		if f.Source == hostconfig.FromAdopted {
+		if f.Source == hostconfig.FromAdopted || !c.plan.isPair(f.DeviceID) {
 			continue
 		}
-		if pair, ok := Pairs(c.spec)[f.DeviceID]; ok {
-			out[pair.Of(c.req.Slot)] = true
+		ids := []string{f.DeviceID}
+		if l, _ := c.plan.layer(f.DeviceID); l.Kind == LayerVerity {
+			ids = l.Members
+		}
+		for _, id := range ids {
+			mark(c.plan.resolve(id), c.plan.resolve(id))
 		}
 	}
 	return out
 }
 
-func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string]bool) {
+func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string]string) {
 	out := DiskPlan{ID: want.ID, Device: want.Device}
 	known, _ := c.inv.Find(want.Device) // a path may have changed; the partitions' do not
 	add := func(path, id string, find func() (*blockdev.Disk, *blockdev.Partition, error)) {
@@ -49,10 +66,9 @@ func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string
 			known = disk
 		}
 		action := Keep
-		if writes[id] {
+		if half, ok := writes[id]; ok {
 			action = Write
-			c.writable(path, id, disk, p)
-			out.Destroys = append(out.Destroys, loss("content", *p))
+			out.Destroys = append(out.Destroys, c.overwrite(path, half, id, disk, p))
 		}
 		c.plan.paths[id] = byPartUUID + p.UUID
 		out.Partitions = append(out.Partitions, PartitionPlan{
@@ -113,18 +129,33 @@ func (c *planner) locate(on *blockdev.Disk, id, uuid, label string) (*blockdev.D
 	return disk, found, nil
 }
 
-// writable adds a fault if the running OS uses the partition.
-func (c *planner) writable(at, id string, d *blockdev.Disk, p *blockdev.Partition) {
-	if slices.Contains(p.Use.Mounts, "/") {
+// overwrite returns what is lost on a partition of the given half of an A/B volume. It adds
+// a fault if the partition, unless it is below another device, cannot be written.
+func (c *planner) overwrite(at, half, id string, d *blockdev.Disk, p *blockdev.Partition) Loss {
+	out := loss("content", *p)
+	use := p.Use
+	if l, ok := c.plan.layer(half); ok { // keepLayers checks its use
+		use = blockdev.Use{}
+		if n, ok := c.inv.Node(l.Path); ok {
+			out.Content, out.UUID = n.Content.Type, n.Content.UUID
+		}
+	}
+	c.writable(at, fmt.Sprintf("partition %q (%s)", id, p.Path), use, d.ReadOnly)
+	return out
+}
+
+// writable adds a fault if the running OS uses the device what, or its disk is read-only.
+func (c *planner) writable(at, what string, use blockdev.Use, readOnly bool) {
+	if slices.Contains(use.Mounts, "/") {
 		c.fault(at, errkind.NameRootDevicePathAbActiveVolumeMismatch, errkind.Errorf(errkind.Precondition,
-			"partition %q (%s) is of %s, which is to be written, and the host runs from it", id, p.Path, c.req.Slot))
+			"%s is of %s, which is to be written, and the host runs from it", what, c.req.Slot))
 		return
 	}
-	if p.Use.InUse() || d.ReadOnly {
-		use := p.Use.String()
-		if d.ReadOnly {
-			use = "its disk is read-only"
-		}
-		c.fault(at, errkind.NameDeployImages, errkind.Errorf(errkind.Precondition, "partition %q (%s) is to be written, and cannot be: %s", id, p.Path, use))
+	why := use.String()
+	if readOnly {
+		why = "its disk is read-only"
+	}
+	if why != "" {
+		c.fault(at, errkind.NameDeployImages, errkind.Errorf(errkind.Precondition, "%s is to be written, and cannot be: %s", what, why))
 	}
 }

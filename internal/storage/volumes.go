@@ -20,6 +20,17 @@ func Pairs(s *hostconfig.Storage) map[string]slot.Pair[string] {
 	return out
 }
 
+// Source returns the path of the device that has the bytes of the file system on the device
+// id, as Device does: that of the data if id is a verity device.
+func Source(s *hostconfig.Storage, paths map[string]string, in slot.Slot, id string) (string, error) {
+	for _, v := range s.Verity {
+		if v.ID == id {
+			id = v.DataDeviceID
+		}
+	}
+	return Device(s, paths, in, id)
+}
+
 // Device returns the path of the device id for a host that runs from the slot in. paths has
 // the paths of the partitions, by id. Device uses in only for A/B volumes and for devices
 // that consist of one.
@@ -29,19 +40,19 @@ func Device(s *hostconfig.Storage, paths map[string]string, in slot.Slot, id str
 	}
 	for _, r := range s.RAID.Software {
 		if r.ID == id {
-			return "/dev/md/" + r.Name, nil
+			return arrayPath(r.Name), nil
 		}
 	}
 	if s.Encryption != nil {
 		for _, v := range s.Encryption.Volumes {
 			if v.ID == id {
-				return "/dev/mapper/" + v.DeviceName, nil
+				return mappedPath(v.DeviceName), nil
 			}
 		}
 	}
 	for _, v := range s.Verity {
 		if v.ID == id {
-			return "/dev/mapper/" + v.Name, nil
+			return mappedPath(v.Name), nil
 		}
 	}
 	pair, ok := Pairs(s)[id]
@@ -59,21 +70,14 @@ func notPlanned(id string) error {
 	return errkind.WithName(errkind.Errorf(errkind.NotFound, "no device of this host is %q", id), errkind.NameGetBlockDevicePath)
 }
 
-// layers adds the devices that consist of partitions; the members of a device come before it.
-func (c *planner) layers() {
-	if c.spec.ABUpdate != nil {
-		for _, p := range c.spec.ABUpdate.VolumePairs {
-			c.plan.described.Layers = append(c.plan.described.Layers, Layer{p.ID, LayerPair, []string{p.VolumeAID, p.VolumeBID}})
-		}
-	}
-	c.plan.pairs = Pairs(c.spec)
-}
+func arrayPath(name string) string  { return "/dev/md/" + name }
+func mappedPath(name string) string { return "/dev/mapper/" + name }
 
 // formats adds the file systems and swap that Apply makes: for an update only those on a
 // half of a pair.
 func (c *planner) formats() {
 	add := func(id, typ, mount string) {
-		if _, ok := c.plan.pairs[id]; !ok && c.req.For == Update {
+		if c.req.For == Update && !c.plan.isPair(id) {
 			return
 		}
 		p, err := c.plan.Target(id)
