@@ -2,12 +2,14 @@ package extension
 
 import (
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension/content"
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -23,17 +25,10 @@ const (
 )
 
 // CheckImage makes the checks of a sysext that need no host, for the tools that build,
-// sign and verify an image. The image must have one extension-release that some host
+// sign and verify an image. fsys is the tree of img: see OpenTree. The image must have one extension-release that some host
 // accepts, and its programs must be for the architecture of its partitions. CheckOwn must
 // accept an image of Trident; package content must accept any other one.
-//
-// It fails, with errkind.Unsupported, for a compressed image of Trident, because a host
-// reads such an image without mounting it.
-func CheckImage(img *ddi.Image) (Release, error) {
-	fsys, err := img.Listing()
-	if err != nil {
-		return Release{}, err
-	}
+func CheckImage(img *ddi.Image, fsys fs.FS) (Release, error) {
 	found, err := releaseFiles(fsys, Sysext)
 	if err != nil {
 		return Release{}, err
@@ -55,9 +50,6 @@ func CheckImage(img *ddi.Image) (Release, error) {
 	case !slices.Contains(strings.Fields(r.Scope), "system"):
 		return r, errkind.Errorf(errkind.Incompatible, "extension-release.%s is for the scope %q, so no running system accepts it", r.Name, r.Scope)
 	case r.Name == Own:
-		if _, err := img.FS(); err != nil {
-			return r, errkind.WithHint(err, "Build an image of trident without compression: a host reads it without mounting it.")
-		}
 		if err := CheckOwn(fsys, r); err != nil {
 			return r, err
 		}
@@ -76,6 +68,28 @@ func CheckImage(img *ddi.Image) (Release, error) {
 		err = content.CheckPrograms(fsys, string(img.Arch()))
 	}
 	return r, err
+}
+
+// Tree is the tree of an image. Close it after the last read.
+type Tree = volume.Tree
+
+// OpenTree opens the tree of img, which is in file. If Trident has no reader for the file
+// system, the kernel mounts it for this process alone (see package loop), which needs root. So
+// the caller must have compared all blocks of img with a root hash that it trusts.
+func OpenTree(img *ddi.Image, file *os.File) (Tree, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	v, err := volume.FindOnly(file, info.Size(), string(img.Arch()))
+	if err != nil {
+		return nil, err
+	}
+	tree, err := v.Open(file, volume.KernelMount)
+	if err != nil && os.Geteuid() != 0 && errkind.Of(err) == errkind.Unsupported {
+		err = errkind.WithHint(err, "The kernel has to mount this file system, because Trident reads erofs only: run the command as root.")
+	}
+	return tree, err
 }
 
 // CheckOwn fails unless an image is one of Trident and has only files of Trident. So a

@@ -123,9 +123,9 @@ func (o *signOptions) sign() ([]byte, signer, error) {
 }
 
 // checkAsHost returns a check of an image with the rules of a host that trusts the signer.
-// cert is nil for an image that is not signed yet.
-func checkAsHost(ctx context.Context, a *command.App, cert *x509.Certificate) func(*ddi.Image) error {
-	return func(img *ddi.Image) error {
+// cert is nil for an image that build has made and nobody has signed yet.
+func checkAsHost(ctx context.Context, a *command.App, cert *x509.Certificate) func(*ddi.Image, *os.File) error {
+	return func(img *ddi.Image, file *os.File) error {
 		if cert != nil {
 			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.Now()), func(int64, int64) {})
 			if errors.Is(err, trust.ErrUnknownSigner) {
@@ -135,11 +135,21 @@ func checkAsHost(ctx context.Context, a *command.App, cert *x509.Certificate) fu
 				return fmt.Errorf("no host would accept the image: %w", err)
 			}
 		}
-		if _, err := extension.CheckImage(img); err != nil {
+		if _, err := checkTree(img, file); err != nil {
 			return fmt.Errorf("no host would accept the image: %w", err)
 		}
 		return nil
 	}
+}
+
+// checkTree checks the content of an image that was verified or that build has made.
+func checkTree(img *ddi.Image, file *os.File) (_ extension.Release, err error) {
+	tree, err := extension.OpenTree(img, file)
+	if err != nil {
+		return extension.Release{}, err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	return extension.CheckImage(img, tree)
 }
 
 func rootHash(image string) (root [32]byte, err error) {

@@ -10,7 +10,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/trust"
 	"github.com/trident-project/trident/internal/version"
@@ -71,7 +70,7 @@ func verify(ctx context.Context, o *verifyOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", o.image, o.explain(command.Interrupted(ctx, err), policy, img.Signature() != nil))
 	}
-	release, err := extension.CheckImage(img.Image)
+	release, err := checkTree(img.Image, img.File)
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", o.image, err)
 	}

@@ -133,7 +133,11 @@ func releaseOf(f *os.File) (feed.Release, *ddi.Image, error) {
 	if err != nil {
 		return feed.Release{}, nil, err
 	}
-	r, err := extension.CheckImage(img)
+	tree, err := img.FS() // nobody has verified the image, so it is not mounted
+	if err != nil {
+		return feed.Release{}, nil, err
+	}
+	r, err := extension.CheckImage(img, tree)
 	if err != nil {
 		return feed.Release{}, nil, err
 	}

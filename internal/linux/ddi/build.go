@@ -38,16 +38,16 @@ type BuildOptions struct {
 	Tree  string    // folder; only its usr and opt are in the image
 	Arch  Arch      // decides the partition types
 	Epoch time.Time // the time of every file, usually SOURCE_DATE_EPOCH
-	// Compress makes the file system with mkfs.erofs at its best compression. The
-	// kernel reads such an image, Image.FS does not.
+	// Compress makes the file system with mkfs.erofs and LZ4, which every kernel from 5.13
+	// on reads.
 	Compress bool
 	Tools    run.Runner // runs mkfs.erofs; nil is the host
 	// Key and Cert sign the image. Without both it is unsigned.
 	Key  crypto.Signer
 	Cert *x509.Certificate
-	// Check, if set, gets the image before Build replaces the file at path. If Check
-	// fails, Build returns its error and does not change that file.
-	Check func(*Image) error
+	// Check, if set, gets the image, and the file that it is in, before Build replaces the
+	// file at path. If Check fails, Build returns its error and does not change that file.
+	Check func(*Image, *os.File) error
 }
 
 // Build writes an image, replaces the file at path with it, and returns its root
@@ -123,7 +123,7 @@ func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]b
 }
 
 // check opens the image in f, and returns the error of judge.
-func check(f *os.File, judge func(*Image) error) error {
+func check(f *os.File, judge func(*Image, *os.File) error) error {
 	if judge == nil {
 		return nil
 	}
@@ -135,7 +135,7 @@ func check(f *os.File, judge func(*Image) error) error {
 	if err != nil {
 		return err
 	}
-	return judge(m)
+	return judge(m, f)
 }
 
 func layout(arch Arch, id identity, root [32]byte, dataSize, hashSize int64) *gpt.Table {
@@ -258,14 +258,14 @@ func copyImage(w *io.OffsetWriter, image string) (n int64, err error) {
 // signature. It replaces the file only if each of checks accepts the signed image;
 // after a failure the file is unchanged. Without checks, Attach fails if sig is not a
 // signature of the image's root hash by the key of cert.
-func Attach(path string, sig []byte, cert *x509.Certificate, checks ...func(*Image) error) error {
+func Attach(path string, sig []byte, cert *x509.Certificate, checks ...func(*Image, *os.File) error) error {
 	if err := attach(path, sig, cert, checks); err != nil {
 		return fmt.Errorf("sign %s: %w", path, err)
 	}
 	return nil
 }
 
-func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Image) error) (err error) {
+func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Image, *os.File) error) (err error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil { // replace the target of a link, not the link
 		return err
 	}

@@ -235,7 +235,8 @@ func (m *Image) VerifyTree(ctx context.Context, progress func(done, total int64)
 }
 
 // FS returns the file system in the image, an fs.ReadLinkFS. Errors are of kind Corrupt
-// if it is damaged, and Unsupported if it is compressed or is not an erofs.
+// if it is damaged, and Unsupported if it is not an erofs, or has compressed files that package
+// pclusters does not read.
 func (m *Image) FS() (fs.FS, error) { return OpenErofs(m.data) }
 
 // HashString returns the text of a root hash that is shown and signed: lower-case hex.

@@ -2,6 +2,7 @@ package ddi
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/ddi/pclusters"
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
@@ -24,19 +26,34 @@ const (
 // errors that is not about a missing file. guarded checks names, depths and sizes.
 type guarded struct {
 	fs.ReadLinkFS
-	size    int64 // the largest size of a file
-	entries *atomic.Int64
+	size     int64             // the largest size of a file
+	clusters *pclusters.Volume // reads compressed files; nil: there are none
+	entries  *atomic.Int64
 }
 
 // OpenErofs is Image.FS for a file system that is not in an Image.
-func OpenErofs(r *io.SectionReader) (fs.FS, error) { return openErofs(r, r.Size()) }
+func OpenErofs(r *io.SectionReader) (fs.FS, error) {
+	fsys, err := openErofs(r, r.Size(), nil)
+	if !errors.Is(err, erofs.ErrNotImplemented) {
+		return fsys, err
+	}
+	clusters, err := pclusters.Open(r)
+	if err != nil {
+		return nil, fmt.Errorf("read file system: %w", err)
+	}
+	return openErofs(io.NewSectionReader(uncompressed{r}, 0, r.Size()), maxUnpacked, clusters)
+}
+
+// maxUnpacked bounds a file of a compressed file system, in bytes. An index needs 2 bytes for
+// each 4 KiB, so a small image can claim to have a large file.
+const maxUnpacked = 4 << 30
 
 // openErofs opens a file system in which no file may be larger than largest.
-func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
+func openErofs(r *io.SectionReader, largest int64, clusters *pclusters.Volume) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
 	if name := filekind.FileSystem(r, r.Size()); name != "" && name != filekind.Erofs {
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and Trident can read only erofs without mounting it", name),
-			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart. Only what os.sysexts and os.confexts of a Host Configuration name is mounted, so that it may be another file system.")
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and only erofs is read without a mount", name),
+			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart.")
 	}
 	inner, err := erofs.Open(padded{r})
 	if errors.Is(err, erofs.ErrNotImplemented) {
@@ -49,20 +66,7 @@ func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	if !ok {
 		return nil, errkind.Errorf(errkind.Unsupported, "read file system: the reader does not support symbolic links")
 	}
-	return guarded{links, largest, new(atomic.Int64)}, nil
-}
-
-// Listing is FS that also accepts a compressed file system: it has the names, modes,
-// owners and links of all files, and the content of the files that are not compressed.
-// A read of a compressed file fails with kind Unsupported. Use it to check the content
-// of an image, not to extract files.
-func (m *Image) Listing() (fs.FS, error) {
-	fsys, err := m.FS()
-	if errkind.Of(err) != errkind.Unsupported {
-		return fsys, err
-	}
-	const best = 1 << 16 // compression ratio of a file of zeros
-	return openErofs(io.NewSectionReader(uncompressed{m.data}, 0, m.data.Size()), m.data.Size()*best)
+	return guarded{links, largest, clusters, new(atomic.Int64)}, nil
 }
 
 // uncompressed reads an erofs, with zeros for the fields of its superblock that say how
@@ -128,6 +132,9 @@ func (g guarded) Open(name string) (f fs.File, err error) {
 		return nil, errkind.Errorf(errkind.Corrupt, "open %s: folders are nested deeper than %d", name, maxDepth)
 	}
 	inner, err := g.ReadLinkFS.Open(name)
+	if err == nil && g.clusters != nil {
+		inner, err = g.unpacked(inner)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +143,31 @@ func (g guarded) Open(name string) (f fs.File, err error) {
 	}
 	return &guardedFile{File: inner, fsys: g, name: name}, nil
 }
+
+// unpacked returns f, or the content of f if f is compressed.
+func (g guarded) unpacked(f fs.File) (fs.File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	stat, ok := info.Sys().(*erofs.Stat)
+	if !ok || !pclusters.Compressed(stat.InodeLayout) {
+		return f, nil
+	}
+	content, err := g.clusters.File(uint64(stat.Ino))
+	if err != nil {
+		return nil, err
+	}
+	return unpackedFile{f, io.NewSectionReader(content, 0, content.Size())}, nil
+}
+
+// unpackedFile is a compressed file with its content.
+type unpackedFile struct {
+	fs.File
+	content *io.SectionReader
+}
+
+func (f unpackedFile) Read(p []byte) (int, error) { return f.content.Read(p) }
 
 func (g guarded) ReadLink(name string) (target string, err error) {
 	defer guard("read link "+name, &err)

@@ -25,7 +25,7 @@ func TestASignatureWithoutRoomIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := readFile(t, path)
-	err = Attach(path, make([]byte, sigSize), cert, func(*Image) error { return nil })
+	err = Attach(path, make([]byte, sigSize), cert, func(*Image, *os.File) error { return nil })
 	if errkind.Of(err) != errkind.TooLarge || !strings.Contains(err.Error(), "the signature needs ") || !strings.HasPrefix(err.Error(), "sign "+path+": ") {
 		t.Errorf("a signature that is too long: %v", err)
 	}

@@ -151,11 +151,11 @@ func TestAnImageThatIsNotDamagedIsNotCalledSo(t *testing.T) {
 		"partitions for riscv64":                       {table(typed("72ec70a6-cf74-40e6-bd49-4bda08e8f224")), "partition 2 has type 72ec70a6", errkind.Incompatible},
 		"a swap partition":                             {table(typed("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f")), "which has no place in an extension image", errkind.Incompatible},
 		"a disk of a system":                           {table(typed("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")), "a raw disk image of a whole system", errkind.Invalid},
-		"a squashfs":                                   {squashed, "it is a squashfs, and Trident can read only erofs", errkind.Unsupported},
+		"a squashfs":                                   {squashed, "it is a squashfs, and only erofs is read without a mount", errkind.Unsupported},
 	} {
 		m, err := Open(bytes.NewReader(c.data), int64(len(c.data)))
 		if err == nil {
-			_, err = m.Listing()
+			_, err = m.FS()
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) || errkind.Of(err) != c.kind || errkind.Hint(err) == "" {
 			t.Errorf("%s: %v (%s, hint %q), want %q (%s)", name, err, errkind.Of(err), errkind.Hint(err), c.want, c.kind)

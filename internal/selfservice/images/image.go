@@ -30,7 +30,7 @@ type Opened struct {
 	verified trust.Verified[*ddi.Image]
 	file     *os.File
 	state    regfile.State // of file, when the verification began
-	Files    fs.FS
+	Files    extension.Tree
 	Release  extension.Release
 	RootHash string
 	arch     ddi.Arch
@@ -40,7 +40,12 @@ type Opened struct {
 }
 
 // Close closes the image.
-func (i *Opened) Close() error { return i.file.Close() }
+func (i *Opened) Close() error {
+	if i.Files == nil {
+		return i.file.Close()
+	}
+	return errors.Join(i.Files.Close(), i.file.Close())
+}
 
 // OpenNew opens an image that is to enter the store. It fails unless the image is
 // intact, is signed for Trident by a certificate that is valid at the time at, is
@@ -117,9 +122,10 @@ func (s *Store) openImage(path string, verify func(*Opened, *ddi.Image, trust.Po
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
 	}
+	i := &Opened{file: f}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.Close())
+			err = errors.Join(err, i.Close())
 		}
 	}()
 	state, err := regfile.StateOf(f)
@@ -134,11 +140,11 @@ func (s *Store) openImage(path string, verify func(*Opened, *ddi.Image, trust.Po
 	if err != nil {
 		return nil, err
 	}
-	i := &Opened{file: f, state: state, RootHash: ddi.HashString(raw.RootHash()), arch: raw.Arch()}
+	i.state, i.RootHash, i.arch = state, ddi.HashString(raw.RootHash()), raw.Arch()
 	if err := verify(i, raw, policy); err != nil {
 		return nil, err
 	}
-	if i.Files, err = raw.FS(); err != nil {
+	if i.Files, err = extension.OpenTree(raw, f); err != nil { // the image is verified, so the kernel may mount it
 		return nil, fmt.Errorf("read image: %w", err)
 	}
 	if i.Release, err = extension.ReadRelease(i.Files, extension.Own); err != nil {
@@ -147,7 +153,7 @@ func (s *Store) openImage(path string, verify func(*Opened, *ddi.Image, trust.Po
 	if err := s.checkOurs(i); err != nil {
 		return nil, err
 	}
-	if _, err := extension.CheckImage(raw); err != nil {
+	if _, err := extension.CheckImage(raw, i.Files); err != nil {
 		return nil, fmt.Errorf("check image: %w", err)
 	}
 	return i, nil
