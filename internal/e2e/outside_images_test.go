@@ -268,6 +268,7 @@ func TestExtensionsOfOtherBuildersAreTakenOrRefusedForWhatTheyAre(t *testing.T) 
 	w.repartition("blocks", "Format=erofs\n"+best, "VerityDataBlockSizeBytes=4096\nVerityHashBlockSizeBytes=4096\n")
 	w.repartition("zstd", "Format=erofs\nCompression=zstd\n"+best, "")
 	w.repartition("lz4hc", "Format=erofs\nCompression=lz4hc\n"+best, "")
+	w.repartition("lzma", "Format=erofs\nCompression=lzma\n"+best, "")
 	w.repartition("squashfs", "Format=squashfs\n"+best, "")
 	w.repartition("squashfs-xz", "Format=squashfs\nCompression=xz\n"+best, "")
 	w.repartition("ext4", "Format=ext4\nMinimize=guess\n", "")
@@ -275,8 +276,6 @@ func TestExtensionsOfOtherBuildersAreTakenOrRefusedForWhatTheyAre(t *testing.T) 
 	w.write("mkosi/mkosi.conf", "[Distribution]\nDistribution=custom\n[Output]\nFormat=sysext\nOutput=tool\n[Content]\nExtraTrees=../tree\n", 0o644)
 	const (
 		bare     = "file system without a partition table"
-		noSquash = "it is a squashfs, and Trident can read only erofs(?s:.*)hint: Build the image with an erofs"
-		noExt    = "it is an ext2, ext3 or ext4, and Trident can read only erofs(?s:.*)hint: "
 		sectors  = "sectors of %d bytes(?s:.*)hint: .*without --sector-size"
 		unsigned = "the image is not signed"
 		noTree   = "there is no verity partition(?s:.*)hint: Build it with one"
@@ -296,10 +295,11 @@ func TestExtensionsOfOtherBuildersAreTakenOrRefusedForWhatTheyAre(t *testing.T) 
 		{"repart, unsigned", strings.Replace(repart, "--private-key=k.pem --certificate=c.pem", "", 1) + "--definitions=unsigned x.raw", "", unsigned, ""},
 		{"repart, without verity", repart + "--definitions=plain x.raw", noTree, noTree, ""},
 		{"repart, zstd", repart + "--definitions=zstd x.raw", "", "", ""},
+		{"repart, lzma", repart + "--definitions=lzma x.raw", "", "", ""},
 		{"repart, lz4hc", repart + "--definitions=lz4hc x.raw", "", "", ""},
-		{"repart, squashfs", repart + "--definitions=squashfs x.raw", "", noSquash, ""},
-		{"repart, squashfs with xz", repart + "--definitions=squashfs-xz x.raw", "", noSquash, ""},
-		{"repart, ext4", repart + "--definitions=ext4 x.raw", "", noExt, ""},
+		{"repart, squashfs", repart + "--definitions=squashfs x.raw", "", "", ""},
+		{"repart, squashfs with xz", repart + "--definitions=squashfs-xz x.raw", "", "", ""},
+		{"repart, ext4", repart + "--definitions=ext4 x.raw", "", "", ""},
 		{"repart for arm64", strings.Replace(repart, "x86-64", "arm64", 1) + "--definitions=erofs x.raw", "", "is a program for amd64, and the image is for arm64", arch},
 		{"repart for riscv64", strings.Replace(repart, "x86-64", "riscv64", 1) + "--definitions=erofs x.raw", arch, arch, arch},
 		{"a split image, whole", repart + "--split=yes --definitions=erofs x.raw", "", "", ""},
@@ -349,6 +349,64 @@ func TestExtensionsOfOtherBuildersAreTakenOrRefusedForWhatTheyAre(t *testing.T) 
 			w.judge("the host", code, out, c.host)
 		})
 	}
+}
+
+// Whoever has signed an image of Trident may have made it with any tool: the host reads it
+// itself, or has the kernel mount it.
+func TestAnImageOfTridentMayBeCompressedOrOfAnotherFileSystem(t *testing.T) {
+	w := newWorkshop(t, "mkfs.erofs")
+	w.tridentTree()
+	w.write("own/usr/bin/trident", strings.Repeat("compressible ", 40_000), 0o755)
+	w.serve()
+	w.sh(`openssl req -x509 -nodes -newkey rsa:2048 -days 30 -subj /CN=outside -keyout k.pem -out c.pem`)
+	for name, format := range map[string]string{
+		"erofs": "erofs\n", "lz4": "erofs\nCompression=lz4\n", "zstd": "erofs\nCompression=zstd\n", "lzma": "erofs\nCompression=lzma\n",
+		"squashfs": "squashfs\n", "squashfs-zstd": "squashfs\nCompression=zstd\n",
+	} {
+		w.repartition(name, "Minimize=best\nFormat="+format, "")
+	}
+	w.repartition("ext4", "Format=ext4\nMinimize=guess\n", "")
+	w.write("mkosi/mkosi.conf", "[Distribution]\nDistribution=custom\n[Output]\nFormat=sysext\nOutput=trident\n[Content]\nExtraTrees=../own\n", 0o644)
+	own := strings.Replace(repart, "/mnt/tree", "/mnt/own", 1)
+	for _, c := range []struct{ name, script, want string }{
+		{"erofs", own + "--definitions=erofs x.raw", ""},
+		{"lz4", own + "--definitions=lz4 x.raw", ""},
+		{"zstd", own + "--definitions=zstd x.raw", ""},
+		{"lzma", own + "--definitions=lzma x.raw", ""},
+		{"squashfs", own + "--definitions=squashfs x.raw", ""},
+		{"squashfs with zstd", own + "--definitions=squashfs-zstd x.raw", ""},
+		{"ext4", own + "--definitions=ext4 x.raw", ""},
+		{"mkosi", "cd mkosi; mkosi --force --verity=yes --verity-key=../k.pem --verity-certificate=../c.pem build >/dev/null; mv trident.raw ../x.raw", ""},
+		{"sectors of 4096 bytes", own + "--sector-size=4096 --definitions=erofs x.raw", "sectors of 4096 bytes(?s:.*)hint: .*without --sector-size"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := *w
+			w.t = t
+			_ = os.Remove(filepath.Join(w.dir, "x.raw"))
+			if code, out := w.debian13(c.script); code != 0 {
+				t.Fatalf("%s\n%s", c.script, out)
+			}
+			w.judgeOwn("x.raw", c.want)
+		})
+	}
+	t.Run("trident sysext build --compress", func(t *testing.T) {
+		w := *w
+		w.t = t
+		w.sh(`trident sysext build --tree own --arch x86-64 --output ours.raw --key k.pem --cert c.pem --compress`)
+		w.judgeOwn("ours.raw", "")
+	})
+}
+
+// judgeOwn has the tools and the host judge an image of Trident that c.pem vouches for.
+func (w *workshop) judgeOwn(image, want string) {
+	w.t.Helper()
+	code, out := w.trident("sysext", "verify", image, "--trust", "c.pem")
+	w.judge("verify", code, out, want)
+	out, code = w.stage(image, "c.pem"), 0
+	if out != "" {
+		code = 1
+	}
+	w.judge("the host", code, out, want)
 }
 
 func TestFilesOfAnotherKindAreNamedByEveryCommand(t *testing.T) {

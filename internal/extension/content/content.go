@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -84,6 +83,9 @@ func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
 	if !fs.ValidPath(name) || strings.ContainsRune(e.Name(), '/') {
 		return errkind.Errorf(errkind.Corrupt, "%q is not a file name", e.Name())
 	}
+	if name == lostFound {
+		return c.lostFound(e)
+	}
 	if !c.allow(name) {
 		return errkind.Errorf(errkind.Forbidden, "%q is not among the paths that this image may have", name)
 	}
@@ -101,7 +103,11 @@ func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
 	if uid, gid := owner(info); uid != 0 || gid != 0 {
 		return errkind.Errorf(errkind.Forbidden, "%q belongs to user ID %d and group ID %d, not to root", name, uid, gid)
 	}
-	if attr := forbiddenAttr(info); attr != "" {
+	attr, err := c.forbiddenAttr(name, info)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if attr != "" {
 		return errkind.Errorf(errkind.Forbidden, "%q has the extended attribute %s", name, attr)
 	}
 	switch {
@@ -143,28 +149,20 @@ func owner(info fs.FileInfo) (uid, gid uint32) {
 	return 0, 0
 }
 
-// forbiddenAttr returns the name of an extended attribute that gives a capability or
-// changes how overlayfs merges (Documentation/filesystems/overlayfs.rst), or "". It finds
-// none in a file system that does not report attributes.
-func forbiddenAttr(info fs.FileInfo) string {
-	x, ok := info.(interface{ GetAllXattr() map[string]string })
-	if !ok {
-		return ""
-	}
-	var found []string
-	for name := range x.GetAllXattr() {
-		if name == "security.capability" || isOverlayAttr(name) {
-			found = append(found, name)
-		}
-	}
-	if len(found) == 0 {
-		return ""
-	}
-	return slices.Min(found)
-}
+// lostFound is a folder that mkfs.ext4 makes in each file system. systemd does not merge it.
+const lostFound = "lost+found"
 
-func isOverlayAttr(name string) bool {
-	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
+func (c *contentCheck) lostFound(e fs.DirEntry) error {
+	if !e.IsDir() {
+		return errkind.Errorf(errkind.Forbidden, "%q is not a folder", lostFound)
+	}
+	f, err := c.fsys.Open(lostFound)
+	if err != nil {
+		return err
+	}
+	return eachEntry(f, lostFound, func(e fs.DirEntry) error {
+		return errkind.Errorf(errkind.Forbidden, "the folder %q is not empty: it has %q", lostFound, e.Name())
+	})
 }
 
 func (c *contentCheck) link(name string) error {

@@ -1,11 +1,16 @@
 package content
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hosttest"
@@ -99,5 +104,53 @@ func TestTheWalkIsBounded(t *testing.T) {
 	deep = fstest.MapFS{strings.Repeat("d/", maxDepth+1) + "f": {Mode: 0o644}}
 	if err := Check(deep, anyPath); errkind.Of(err) != errkind.Forbidden {
 		t.Errorf("%d deep: %v", maxDepth+1, err)
+	}
+}
+
+func TestAttributesOfAMountedTreeAreChecked(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, because files of an image belong to root")
+	}
+	for title, c := range map[string]struct {
+		file string
+		attr string
+		want string // "" for a good one
+	}{
+		"a file with another attribute": {"usr/bin/tool", "user.comment", ""},
+		"a capability":                  {"usr/bin/tool", "security.capability", `"usr/bin/tool" has the extended attribute security.capability`},
+		"a folder that hides another":   {"usr/bin", "user.overlay.opaque", `"usr/bin" has the extended attribute user.overlay.opaque`},
+	} {
+		dir := t.TempDir()
+		if err := errors.Join(hosttest.MkdirAll(filepath.Join(dir, "usr/bin")), os.WriteFile(filepath.Join(dir, "usr/bin/tool"), nil, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		value := []byte("x")
+		if c.attr == "security.capability" { // version 2, no capabilities (capabilities(7))
+			value = append([]byte{0, 0, 0, 2}, make([]byte, 16)...)
+		}
+		if err := unix.Setxattr(filepath.Join(dir, c.file), c.attr, value, 0); err != nil {
+			t.Skip("needs extended attributes: ", err)
+		}
+		err := Check(os.DirFS(dir), func(string) bool { return true })
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || errkind.Of(err) != errkind.Forbidden) {
+			t.Errorf("%s: %v, want %q", title, err, c.want)
+		}
+	}
+}
+
+func TestOnlyAnEmptyLostAndFoundIsIgnored(t *testing.T) {
+	allow := func(name string) bool { return name == "usr" }
+	for title, c := range map[string]struct {
+		files fstest.MapFS
+		good  bool
+	}{
+		"empty":      {fstest.MapFS{"usr": {Mode: fs.ModeDir | 0o755}, "lost+found": {Mode: fs.ModeDir | 0o700}}, true},
+		"not empty":  {fstest.MapFS{"lost+found/a": {}}, false},
+		"a file":     {fstest.MapFS{"lost+found": {}}, false},
+		"below /usr": {fstest.MapFS{"usr/lost+found": {Mode: fs.ModeDir | 0o700}}, false},
+	} {
+		if err := Check(c.files, allow); (err == nil) != c.good || err != nil && errkind.Of(err) != errkind.Forbidden {
+			t.Errorf("%s: %v", title, err)
+		}
 	}
 }

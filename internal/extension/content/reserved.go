@@ -4,13 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"os"
 	"path"
-	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -113,34 +108,4 @@ func (c reservedCheck) entry(dir, base string, mode fs.FileMode, patterns [][]st
 
 func forbidden(format string, args ...any) error {
 	return errkind.Errorf(errkind.Forbidden, "%s: %w", fmt.Sprintf(format, args...), ErrReserved)
-}
-
-// overlayAttr returns the name of an attribute of overlayfs on a folder, or ""
-// (Documentation/filesystems/overlayfs.rst).
-func overlayAttr(f fs.File) string {
-	if file, ok := f.(*os.File); ok {
-		names := make([]byte, 64<<10)
-		n, err := unix.Flistxattr(int(file.Fd()), names)
-		if err != nil {
-			return ""
-		}
-		for name := range strings.SplitSeq(string(names[:n]), "\x00") {
-			if isOverlayAttr(name) {
-				return name
-			}
-		}
-		return ""
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return ""
-	}
-	if x, ok := info.(interface{ GetAllXattr() map[string]string }); ok {
-		for _, name := range slices.Sorted(maps.Keys(x.GetAllXattr())) {
-			if isOverlayAttr(name) {
-				return name
-			}
-		}
-	}
-	return ""
 }
