@@ -389,10 +389,10 @@ func TestAnImageOfTridentMayBeCompressedOrOfAnotherFileSystem(t *testing.T) {
 			w.judgeOwn("x.raw", c.want)
 		})
 	}
-	t.Run("trident sysext build --compress", func(t *testing.T) {
+	t.Run("trident sysext build --compress lz4hc", func(t *testing.T) {
 		w := *w
 		w.t = t
-		w.sh(`trident sysext build --tree own --arch x86-64 --output ours.raw --key k.pem --cert c.pem --compress`)
+		w.sh(`trident sysext build --tree own --arch x86-64 --output ours.raw --key k.pem --cert c.pem --compress lz4hc`)
 		w.judgeOwn("ours.raw", "")
 	})
 }

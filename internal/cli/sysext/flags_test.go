@@ -13,8 +13,8 @@ import (
 
 func TestFlagsBecomeOptions(t *testing.T) {
 	t.Run("build", func(t *testing.T) {
-		got, err := commandtest.Parse(t, newBuildCommand, "--tree", "d", "--arch", "arm64", "--output", "f", "--epoch", "9", "--compress", "--key", "k", "--cert", "c")
-		commandtest.Want(t, &buildOptions{tree: "d", arch: "arm64", image: "f", epoch: 9, epochSet: true, compress: true, key: "k", cert: "c"}, got, err)
+		got, err := commandtest.Parse(t, newBuildCommand, "--tree", "d", "--arch", "arm64", "--output", "f", "--epoch", "9", "--compress", "auto", "--key", "k", "--cert", "c")
+		commandtest.Want(t, &buildOptions{tree: "d", arch: "arm64", image: "f", epoch: 9, epochSet: true, compress: "auto", key: "k", cert: "c"}, got, err)
 	})
 	t.Run("sign", func(t *testing.T) {
 		got, err := commandtest.Parse(t, newSignCommand, "f", "--signature", "s", "--cert", "c")

@@ -29,6 +29,7 @@ const (
 	headSize  = 5 * grain // gpt.OverheadFront, rounded up
 	tailSize  = 5 * grain // gpt.OverheadBack, rounded up
 	uuidInSB  = 1024 + 48 // of an erofs: superblock, then its UUID
+	mkfs      = "mkfs.erofs"
 	blockSize = verity.BlockSize
 )
 
@@ -49,6 +50,9 @@ type BuildOptions struct {
 	// file at path. If Check fails, Build returns its error and does not change that file.
 	Check func(*Image, *os.File) error
 }
+
+// CanCompress reports whether the tool for BuildOptions.Compress is installed.
+func CanCompress() bool { return run.Host{}.Find(mkfs) == nil }
 
 // Build writes an image, replaces the file at path with it, and returns its root
 // hash. After a failure the previous file is unchanged. An unsigned image has room for
@@ -233,7 +237,7 @@ func writeCompressed(ctx context.Context, w *io.OffsetWriter, t *tree, o BuildOp
 	if err := t.copyTo(ctx, stage); err != nil {
 		return 0, err
 	}
-	_, err = tools.Run(ctx, "mkfs.erofs", "--quiet", "-zlz4hc,12", "-C65536", "-x-1", "--all-root", "-Enosbcrc",
+	_, err = tools.Run(ctx, mkfs, "--quiet", "-zlz4hc,12", "-C65536", "-x-1", "--all-root", "-Enosbcrc",
 		"-T"+strconv.FormatInt(o.Epoch.Unix(), 10), "-U00000000-0000-0000-0000-000000000000", image, stage)
 	if errkind.Of(err) == errkind.Precondition {
 		return 0, errkind.WithHint(err, "install erofs-utils, or build without compression")
