@@ -232,6 +232,28 @@ func TestAVersionIsStagedAndActivatedLater(t *testing.T) {
 	})
 }
 
+func TestAnUpgradeToACompressedImageIsKept(t *testing.T) {
+	if !ddi.CanCompress() {
+		t.Skip("mkfs.erofs is not installed")
+	}
+	shop := newStranger(t)
+	shop.compress = true
+	const big = 1 << 20
+	path := shop.variant(t, "2.0.0", healthy, "compressed", func(tree string) {
+		// Behind the part that the daemon of a world reads.
+		write(t, filepath.Join(tree, extension.OwnDaemon), daemonText("2.0.0", healthy)+strings.Repeat("\n# compressible", big/14), 0o755)
+	})
+	if info, err := os.Stat(path); err != nil || info.Size() > big/2 {
+		t.Fatalf("not compressed: %v, %v", info, err)
+	}
+	on(t, shop, func(t *testing.T, w *world) {
+		if op := w.end(w.service().Upgrade(context.Background(), w.offer(path), quick)); op.Phase != operation.Done {
+			t.Errorf("%s: %+v", op.Phase, op.Failure)
+		}
+		w.expect("2.0.0 of 1.0.0, back to base: 2.0.0*")
+	})
+}
+
 func TestAnUpgradeReadsTheImageOnceInAProcess(t *testing.T) {
 	shop := newWorkshop(t)
 	const big = 8 << 20

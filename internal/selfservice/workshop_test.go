@@ -40,6 +40,8 @@ type workshop struct {
 	key  *rsa.PrivateKey
 	mu   sync.Mutex
 	made map[string]string
+
+	compress bool // the images
 }
 
 // theWorkshop is shared by the tests of a run: to make its key and its images takes longer
@@ -120,7 +122,7 @@ func (w *workshop) build(t testing.TB, tree string, arch ddi.Arch) string {
 	t.Helper()
 	path := tree + "." + string(arch) + ".raw"
 	hosttest.MakeReadable(t, tree)
-	root, err := ddi.Build(context.Background(), path, ddi.BuildOptions{Tree: tree, Arch: arch, Epoch: time.Unix(1, 0)})
+	root, err := ddi.Build(context.Background(), path, ddi.BuildOptions{Tree: tree, Arch: arch, Epoch: time.Unix(1, 0), Compress: w.compress})
 	if err != nil {
 		t.Fatal(err)
 	}
