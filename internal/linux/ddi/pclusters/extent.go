@@ -14,7 +14,8 @@ const (
 	maxPcluster = 1 << 20
 )
 
-// find returns the extent of the file that has the byte off.
+// find returns the extent of the file that has the byte off. It reads a bounded part of the
+// index, because no extent is longer than maxExtent.
 func (f *File) find(off int64) (extent, error) {
 	bits, number := f.index.bits, off>>f.index.bits
 	head, err := f.index.entry(number)
@@ -43,7 +44,9 @@ func (f *File) find(off int64) (extent, error) {
 		return extent{}, err
 	}
 	x.algorithm = f.algorithmOf(head.kind)
-	if x.size == 0 || x.size > maxPcluster || x.to <= off || x.to-x.from > maxExtent {
+	length, block := x.to-x.from, int64(1)<<f.v.blockBits
+	// A pcluster that is larger than its content would make a read cost more than its result.
+	if x.to <= off || length > maxExtent || x.size == 0 || x.size > maxPcluster || x.size >= length+block {
 		return extent{}, corrupt("the extent from byte %d to %d in %d blocks is impossible", x.from, x.to, blocks)
 	}
 	return x, nil
