@@ -33,10 +33,10 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/errkind internal/linux/outfile internal/version proto/client internal/cli/feed"},
 	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
-	{"internal/cli/feed", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
+	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
 	{"internal/cli/image", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
-	{"internal/cli/self", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
+	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
 	{"internal/cli/sysext", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/extension internal/linux/ddi internal/linux/outfile internal/linux/regfile internal/trust internal/version"},
 	{"internal/cli/command/commandtest", "internal/cli/command internal/cli/terminal"},
 	{"internal/cli/command", "internal/cli/terminal internal/nearest internal/errkind proto/client"},
@@ -45,7 +45,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/machine internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
-	{"internal/api/updating", "internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
+	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
 	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
@@ -78,7 +78,7 @@ var layers = []struct{ pkg, may string }{
 
 	// domain: what a host, an image, a key is
 	{"internal/updates/settings", "internal/updates internal/errkind"},
-	{"internal/updates", "internal/extension internal/feed internal/fetch internal/hostinfo internal/linux/regfile internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/updates", "internal/when internal/bytesize internal/extension internal/feed internal/fetch internal/hostinfo internal/linux/regfile internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/feed/publish", "internal/feed internal/trust internal/extension internal/fetch internal/linux/ddi internal/linux/regfile internal/linux/atomicfile internal/version internal/errkind internal/patch"},
 	{"internal/extension", "internal/extension/content internal/extension/volume internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind internal/fetch/blocks"},
 	{"internal/extension/content", "internal/linux/filekind internal/linux/inroot internal/linux/unmerged internal/errkind"},
@@ -140,6 +140,7 @@ var layers = []struct{ pkg, may string }{
 	// words: what every layer speaks of
 	{"internal/errkind/grpckind", "internal/errkind"},
 	{"internal/slot", "internal/errkind"},
+	{"internal/when", "internal/errkind"},
 	{"internal/errkind", ""},
 	{"internal/version", ""},
 	{"internal/bytesize", ""},

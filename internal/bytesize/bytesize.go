@@ -1,8 +1,9 @@
-// Package bytesize writes numbers of bytes for people, in units of 1024.
+// Package bytesize writes numbers of bytes for people, in units of 1024, and reads them.
 package bytesize
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -50,4 +51,19 @@ func scale(n int64, limit float64) (value float64, unit int) {
 		value, unit = value/1024, unit+1
 	}
 	return value, unit
+}
+
+// Parse parses a number of bytes, or of units of 1024, 1024², … bytes: K, M, G, T.
+func Parse(text string) (int64, error) {
+	digits, unit := text, 0
+	if last := len(text) - 1; last >= 0 {
+		if at := strings.IndexByte(units[1:5], text[last]); at >= 0 {
+			digits, unit = text[:last], at+1
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n > 1<<62>>(10*unit) {
+		return 0, fmt.Errorf("%.80q is not a number of bytes, like 100M", text)
+	}
+	return int64(n) << (10 * unit), nil
 }

@@ -32,3 +32,17 @@ func TestSizesForPeople(t *testing.T) {
 		}
 	}
 }
+
+func TestSizesThatPeopleWrite(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"0": 0, "4096": 4096, "1K": 1 << 10, "100M": 100 << 20, "3G": 3 << 30, "4194304T": 1 << 62} {
+		if got, err := Parse(text); err != nil || got != want {
+			t.Errorf("%q: got %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "K", "-1", "+1", "1.5G", "100 MB", "1k", "1P", "4194305T", "9223372036854775808"} {
+		if got, err := Parse(text); err == nil {
+			t.Errorf("%q: got %d, want an error", text, got)
+		}
+	}
+}

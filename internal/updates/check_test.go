@@ -14,6 +14,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/feed"
+	"github.com/trident-project/trident/internal/when"
 )
 
 func TestTheNewestVersionIsOfferedAndTheOthersHaveReasons(t *testing.T) {
@@ -74,8 +75,8 @@ func TestEveryReasonOfAVersionIsNamed(t *testing.T) {
 		{"the hold is over", func(w *world) { w.policy.Hold = &Hold{Until: start()} }, nil, nil, time.Time{}},
 		{"pinned to another", func(w *world) { w.policy.Pin = "1.0.0" }, nil, []Kind{Pinned}, time.Time{}},
 		{"pinned to this", func(w *world) { w.policy.Pin = "2.0.0" }, nil, nil, time.Time{}},
-		{"outside of the window", func(w *world) { w.policy.Window = &Window{Begin: 120, End: 180} }, nil, []Kind{InWindow}, start().Add(14 * time.Hour)},
-		{"inside of the window", func(w *world) { w.policy.Window = &Window{Begin: 600, End: 1440} }, nil, nil, time.Time{}},
+		{"outside of the window", func(w *world) { w.policy.Window = &when.Window{Begin: 120, End: 180} }, nil, []Kind{InWindow}, start().Add(14 * time.Hour)},
+		{"inside of the window", func(w *world) { w.policy.Window = &when.Window{Begin: 600, End: 1440} }, nil, nil, time.Time{}},
 		{"before the wave", nil, wave(time.Hour, time.Hour, 10000), []Kind{InWave}, start().Add(time.Hour)},
 		{"in the wave", nil, wave(-time.Hour, time.Hour, 10000), nil, time.Time{}},
 		{"a host without a machine ID is in the end of the wave", func(w *world) { w.must(os.Remove(filepath.Join(w.root, "etc/machine-id"))) }, wave(-time.Hour, time.Hour, 10000), []Kind{InWave}, start().Add(time.Hour)},
@@ -85,7 +86,7 @@ func TestEveryReasonOfAVersionIsNamed(t *testing.T) {
 		{
 			"all at once",
 			func(w *world) {
-				w.policy.Hold, w.policy.Pin, w.policy.Window = &Hold{}, "1.0.0", &Window{Begin: 120, End: 180}
+				w.policy.Hold, w.policy.Pin, w.policy.Window = &Hold{}, "1.0.0", &when.Window{Begin: 120, End: 180}
 				w.self.Blocked, w.self.Base = []Blocked{{"2.0.0", "it crashed"}}, "2.0.0"
 			},
 			func(r *feed.Release) {
@@ -161,14 +162,14 @@ func TestAutoIsWhatTridentMayDoNow(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		auto   Auto
-		window *Window
+		window *when.Window
 		want   Auto
 	}{
 		{"", nil, AutoOff},
 		{AutoActivate, nil, AutoActivate},
-		{AutoActivate, &Window{Begin: 600, End: 900}, AutoActivate},
-		{AutoActivate, &Window{Begin: 60, End: 120}, AutoCheck},
-		{AutoOff, &Window{Begin: 60, End: 120}, AutoOff},
+		{AutoActivate, &when.Window{Begin: 600, End: 900}, AutoActivate},
+		{AutoActivate, &when.Window{Begin: 60, End: 120}, AutoCheck},
+		{AutoOff, &when.Window{Begin: 60, End: 120}, AutoOff},
 	} {
 		w := newWorld(t)
 		w.policy.Auto, w.policy.Window = c.auto, c.window
@@ -255,7 +256,7 @@ func TestSourceRefusesAVersionThatIsNotOffered(t *testing.T) {
 			t.Errorf("%q: got %v of kind %s, want %s with %q", c.version, err, errkind.Of(err), c.kind, c.text)
 		}
 	}
-	w.policy.Window = &Window{Begin: 60, End: 120}
+	w.policy.Window = &when.Window{Begin: 60, End: 120}
 	if _, _, err := w.service.Source(t.Context(), ""); errkind.Of(err) != errkind.Precondition {
 		t.Errorf("outside of the window: %v", err)
 	}

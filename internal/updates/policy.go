@@ -2,7 +2,11 @@
 // take a version, and does what the policy of the host's owner permits.
 package updates
 
-import "time"
+import (
+	"time"
+
+	"github.com/trident-project/trident/internal/when"
+)
 
 // Auto is what Trident does by itself with a new version.
 type Auto string
@@ -29,7 +33,7 @@ type Policy struct {
 	// Pin is the only version that this host may take; "" for none.
 	Pin string `json:"pin,omitempty"`
 	// Window says when Trident may stage and activate by itself; nil means at any time.
-	Window *Window `json:"window,omitempty"`
+	Window *when.Window `json:"window,omitempty"`
 	// MaxBytes bounds what one staging may receive over the network, in bytes; 0 for no bound.
 	MaxBytes int64 `json:"maxBytes,omitempty"`
 	// Grace is for how long the image before the previous one stays on this host, as a way
@@ -43,16 +47,4 @@ type Hold struct {
 	Until time.Time `json:"until,omitzero"`
 	// Reason is for people.
 	Reason string `json:"reason,omitempty"`
-}
-
-// A Window is a span of the day on some days of the week. A window whose End is not later
-// than its Begin ends on the following day.
-type Window struct {
-	// Days are the days on which the window begins; none means every day.
-	Days []time.Weekday `json:"days,omitempty"`
-	// Begin and End are minutes since midnight.
-	Begin int `json:"begin"`
-	End   int `json:"end"`
-	// TimeZone is a name of the tz database; "" means UTC.
-	TimeZone string `json:"timeZone,omitempty"`
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/when"
 )
 
 func writeFile(t testing.TB, path, text string) {
@@ -45,7 +46,7 @@ grace: 1w2d
 `,
 			Policy{
 				Feed: "https://updates.example/trident", Channel: "beta", Auto: AutoStage, Hold: &Hold{Until: christmas, Reason: "the shop is open"}, Pin: "2.0.0-rc.1",
-				Window:   &Window{Days: []time.Weekday{time.Monday, time.Tuesday}, Begin: 120, End: 330, TimeZone: "Europe/Berlin"},
+				Window:   &when.Window{Days: []time.Weekday{time.Monday, time.Tuesday}, Begin: 120, End: 330, TimeZone: "Europe/Berlin"},
 				MaxBytes: 100 << 20, Grace: 9 * 24 * time.Hour,
 			},
 			[]string{"auto", "channel", "feed", "grace", "hold", "maxBytes", "pin", "window"},
@@ -55,7 +56,8 @@ grace: 1w2d
 		{"a day", "hold: 2026-12-24", Policy{Hold: &Hold{Until: christmas}}, []string{"hold"}},
 		{"a time", "hold: 2026-12-24T02:00:00+02:00", Policy{Hold: &Hold{Until: christmas}}, []string{"hold"}},
 		{"off is a word", "auto: off", Policy{Auto: AutoOff}, []string{"auto"}},
-		{"until midnight", "window: {begin: 22:00, end: 24:00}", Policy{Window: &Window{Begin: 1320, End: 1440}}, []string{"window"}},
+		{"until midnight", "window: {begin: 22:00, end: 24:00}", Policy{Window: &when.Window{Begin: 1320, End: 1440}}, []string{"window"}},
+		{"a window in one line", "window: mon-tue 22:00-5:00 Asia/Tokyo", Policy{Window: &when.Window{Days: []time.Weekday{time.Monday, time.Tuesday}, Begin: 1320, End: 300, TimeZone: "Asia/Tokyo"}}, []string{"window"}},
 		{"bytes", "maxBytes: 4096", Policy{MaxBytes: 4096}, []string{"maxBytes"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -113,7 +115,9 @@ func TestAWrongFileIsRefusedWithThePlace(t *testing.T) {
 		{"window: {begin: 2:00, end: 3:00, timeZone: Mars/Olympus}", "is not a time zone"},
 		{"window: {begin: 2:00, end: 3:00, timeZone: Local}", "is not a name of the tz database"},
 		{"window: {begin: 2:00, end: 3:00, timeZone: ../../etc/passwd}", "is not a time zone"},
-		{"window: 02:00-03:00", "window: is not a mapping"},
+		{"window: mon", `line 1: window: "mon" is not a window`},
+		{"window: 02:00-25:00", "is not a time of the day"},
+		{"window: [mon]", "window: is not a mapping"},
 		{"maxBytes: 100 MB", "maxBytes: "},
 		{"maxBytes: -1", "maxBytes: "},
 		{"maxBytes: 9999999999T", "maxBytes: "},
@@ -151,13 +155,13 @@ func TestAWrongFileIsRefusedWithThePlace(t *testing.T) {
 func TestValidateNamesTheField(t *testing.T) {
 	t.Parallel()
 	for field, p := range map[string]Policy{
-		"":         {Feed: "file:///srv/feed", Channel: "stable", Auto: AutoCheck, Pin: "1.0.0", Window: &Window{End: 60}, MaxBytes: 1, Grace: time.Hour},
+		"":         {Feed: "file:///srv/feed", Channel: "stable", Auto: AutoCheck, Pin: "1.0.0", Window: &when.Window{End: 60}, MaxBytes: 1, Grace: time.Hour},
 		"feed":     {Feed: "x"},
 		"channel":  {Channel: "targets"},
 		"auto":     {Auto: "sometimes"},
 		"hold":     {Hold: &Hold{Reason: strings.Repeat("x", 1000)}},
 		"pin":      {Pin: "1"},
-		"window":   {Window: &Window{Days: []time.Weekday{7}}},
+		"window":   {Window: &when.Window{Days: []time.Weekday{7}}},
 		"maxBytes": {MaxBytes: -1},
 		"grace":    {Grace: -1},
 	} {
@@ -170,7 +174,7 @@ func TestValidateNamesTheField(t *testing.T) {
 
 func TestAStoredSettingTakesPrecedence(t *testing.T) {
 	t.Parallel()
-	conf := Policy{Feed: "https://a", Channel: "beta", Auto: AutoStage, Hold: &Hold{}, Pin: "1.0.0", Window: &Window{End: 1}, MaxBytes: 1, Grace: 1}
+	conf := Policy{Feed: "https://a", Channel: "beta", Auto: AutoStage, Hold: &Hold{}, Pin: "1.0.0", Window: &when.Window{End: 1}, MaxBytes: 1, Grace: 1}
 	stored := Policy{Feed: "https://b", Channel: "edge", Auto: AutoOff, Pin: "2.0.0", MaxBytes: 2, Grace: 2}
 	all := []string{"feed", "channel", "auto", "hold", "pin", "window", "maxBytes", "grace"}
 	if diff := cmp.Diff(conf, Merge(conf, stored, nil)); diff != "" {
@@ -182,59 +186,6 @@ func TestAStoredSettingTakesPrecedence(t *testing.T) {
 	if got := Merge(conf, stored, []string{"hold"}); got.Hold != nil || got.Pin != "1.0.0" {
 		t.Errorf("got %+v", got)
 	}
-}
-
-func TestAWindowFollowsTheClockOfItsZone(t *testing.T) {
-	t.Parallel()
-	night := Window{Begin: 22 * 60, End: 5 * 60, TimeZone: "Europe/Berlin"}
-	early := Window{Begin: 2 * 60, End: 3 * 60, TimeZone: "Europe/Berlin"}
-	friday := Window{Days: []time.Weekday{time.Friday}, Begin: 22 * 60, End: 2 * 60}
-	for _, c := range []struct {
-		name       string
-		w          Window
-		at, change string
-		inside     bool
-	}{
-		{"before", Window{Begin: 120, End: 300}, "2026-06-01T01:59:59Z", "2026-06-01T02:00:00Z", false},
-		{"at the begin", Window{Begin: 120, End: 300}, "2026-06-01T02:00:00Z", "2026-06-01T05:00:00Z", true},
-		{"at the end", Window{Begin: 120, End: 300}, "2026-06-01T05:00:00Z", "2026-06-02T02:00:00Z", false},
-		{"over midnight, before", night, "2026-06-01T21:30:00+02:00", "2026-06-01T22:00:00+02:00", false},
-		{"over midnight, evening", night, "2026-06-01T23:30:00+02:00", "2026-06-02T05:00:00+02:00", true},
-		{"over midnight, morning", night, "2026-06-01T04:59:00+02:00", "2026-06-01T05:00:00+02:00", true},
-		{"the day of the begin counts", friday, "2026-06-06T01:00:00Z", "2026-06-06T02:00:00Z", true}, // a Saturday
-		{"not the day before", friday, "2026-06-05T01:00:00Z", "2026-06-05T22:00:00Z", false},
-		{"a week", friday, "2026-06-06T02:00:00Z", "2026-06-12T22:00:00Z", false},
-		{"the whole day", Window{Days: []time.Weekday{time.Monday}}, "2026-06-01T12:00:00Z", "2026-06-02T00:00:00Z", true},
-		{"until midnight", Window{Begin: 1380, End: 1440}, "2026-06-01T23:59:00Z", "2026-06-02T00:00:00Z", true},
-		{"spring: a shorter night", night, "2026-03-29T01:59:00+01:00", "2026-03-29T05:00:00+02:00", true},
-		{"spring: the hour does not exist", early, "2026-03-29T01:59:00+01:00", "2026-03-30T02:00:00+02:00", false},
-		{"spring: begins after the hour", Window{Begin: 150, End: 300, TimeZone: "Europe/Berlin"}, "2026-03-29T01:00:00+01:00", "2026-03-29T03:00:00+02:00", false},
-		{"autumn: the first hour of two", early, "2026-10-25T01:59:00+02:00", "2026-10-25T02:00:00+02:00", false},
-		{"autumn: until the end", early, "2026-10-25T02:30:00+01:00", "2026-10-25T03:00:00+01:00", true},
-		{"weekly in the missing hour", Window{Days: []time.Weekday{time.Sunday}, Begin: 120, End: 180, TimeZone: "Europe/Berlin"}, "2026-03-28T12:00:00Z", "2026-04-05T02:00:00+02:00", false},
-		{"a day that does not exist", Window{TimeZone: "Pacific/Apia", Begin: 0, End: 60}, "2011-12-29T12:00:00-10:00", "2011-12-31T00:00:00+14:00", false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			at, err := time.Parse(time.RFC3339, c.at)
-			if err != nil {
-				t.Fatal(err)
-			}
-			inside, change := c.w.At(at)
-			if got := change.Format(time.RFC3339); inside != c.inside || got != c.change && !change.Equal(mustTime(t, c.change)) {
-				t.Errorf("got %v until %s, want %v until %s", inside, got, c.inside, c.change)
-			}
-		})
-	}
-}
-
-func mustTime(t *testing.T, text string) time.Time {
-	t.Helper()
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return at
 }
 
 func FuzzConf(f *testing.F) {

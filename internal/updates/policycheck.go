@@ -4,13 +4,13 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/version"
+	"github.com/trident-project/trident/internal/when"
 )
 
 const (
@@ -110,29 +110,11 @@ func checkPin(pin string) error {
 	return err
 }
 
-func checkWindow(w *Window) error {
+func checkWindow(w *when.Window) error {
 	if w == nil {
 		return nil
 	}
-	if w.Begin < 0 || w.Begin >= minutesOfDay {
-		return errkind.Errorf(errkind.Invalid, "the begin must be from 00:00 to 23:59")
-	}
-	if w.End < 0 || w.End > minutesOfDay {
-		return errkind.Errorf(errkind.Invalid, "the end must be from 00:00 to 24:00")
-	}
-	for _, day := range w.Days {
-		if day < time.Sunday || day > time.Saturday {
-			return errkind.Errorf(errkind.Invalid, "%s is not a day of the week", strconv.Itoa(int(day)))
-		}
-	}
-	if strings.EqualFold(w.TimeZone, "local") {
-		return errkind.Errorf(errkind.Invalid, "%q is not a name of the tz database; use a name like Europe/Berlin, or UTC", w.TimeZone)
-	}
-	if _, err := w.location(); err != nil {
-		err := errkind.Errorf(errkind.Invalid, "%.80q is not a time zone of this host: %w", w.TimeZone, err)
-		return errkind.WithHint(err, "Use a name like Europe/Berlin, or UTC. If the name is right, install the tz database (package tzdata).")
-	}
-	return nil
+	return w.Validate()
 }
 
 func checkMaxBytes(n int64) error {

@@ -12,8 +12,10 @@ import (
 	"go.yaml.in/yaml/v4"
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/when"
 )
 
 const (
@@ -125,9 +127,9 @@ func (p *Policy) setConf(key string, value node) (err error) {
 	case "window":
 		p.Window, err = value.window()
 	case "maxBytes":
-		p.MaxBytes, err = valueOf(value, parseBytes)
+		p.MaxBytes, err = valueOf(value, bytesize.Parse)
 	case "grace":
-		p.Grace, err = valueOf(value, parseSpan)
+		p.Grace, err = valueOf(value, when.ParseSpan)
 	default:
 		err = value.fault("is not a setting: feed, channel, auto, hold, pin, window, maxBytes, grace")
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/when"
 )
 
 // A node is a value of the file, and its path of keys.
@@ -94,17 +96,21 @@ func (n node) hold() (*Hold, error) {
 	return &hold, err
 }
 
-// window returns the window of a mapping with days, begin, end and timeZone.
-func (n node) window() (*Window, error) {
-	w := Window{Begin: -1, End: -1}
+// window returns the window of a text, or of a mapping with days, begin, end and timeZone.
+func (n node) window() (*when.Window, error) {
+	if n.Kind == yaml.ScalarNode {
+		w, err := valueOf(n, when.ParseWindow)
+		return &w, err
+	}
+	w := when.Window{Begin: -1, End: -1}
 	err := n.keys(func(key string, value node) (err error) {
 		switch key {
 		case "days":
 			w.Days, err = value.days()
 		case "begin":
-			w.Begin, err = valueOf(value, parseMinutes)
+			w.Begin, err = valueOf(value, when.ParseClock)
 		case "end":
-			w.End, err = valueOf(value, parseMinutes)
+			w.End, err = valueOf(value, when.ParseClock)
 		case "timeZone":
 			w.TimeZone, err = value.text()
 		default:
@@ -123,11 +129,23 @@ func (n node) days() (days []time.Weekday, err error) {
 		return nil, n.fault("is not a list of days, like [mon, tue]")
 	}
 	for _, one := range n.Content {
-		day, err := valueOf(node{one, n.path}, parseDay)
+		day, err := valueOf(node{one, n.path}, when.ParseDay)
 		if err != nil {
 			return nil, err
 		}
 		days = append(days, day)
 	}
 	return days, nil
+}
+
+// parseUntil parses the end of a hold; the zero time means never.
+func parseUntil(text string) (time.Time, error) {
+	if text == "forever" {
+		return time.Time{}, nil
+	}
+	t, err := when.ParseTime(text)
+	if err != nil {
+		err = fmt.Errorf("%w, or forever", err)
+	}
+	return t, err
 }

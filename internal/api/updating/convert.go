@@ -9,6 +9,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/updates"
+	"github.com/trident-project/trident/internal/when"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
@@ -93,7 +94,7 @@ func policyFromWire(in *selfv1.Policy) (updates.Policy, error) {
 		}
 	}
 	if w := in.GetWindow(); w != nil {
-		out.Window = &updates.Window{Begin: int(w.GetBegin()), End: int(w.GetEnd()), TimeZone: w.GetTimeZone()}
+		out.Window = &when.Window{Begin: int(w.GetBegin()), End: int(w.GetEnd()), TimeZone: w.GetTimeZone()}
 		for _, day := range w.GetDays() {
 			out.Window.Days = append(out.Window.Days, time.Weekday(day))
 		}

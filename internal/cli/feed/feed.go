@@ -5,10 +5,8 @@ package feed
 import (
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/feed/publish"
+	"github.com/trident-project/trident/internal/when"
 )
 
 func Command(a *command.App) *cobra.Command {
@@ -83,36 +82,17 @@ func (p *place) with(do func(*publish.Publisher) error) error {
 	return errors.Join(do(f), f.Close())
 }
 
-// span is a flag for a time span: Go's form, or a number of days, as in 7d.
+// span is a flag for a span of time.
 type span time.Duration
 
-func (s *span) String() string {
-	d := time.Duration(*s)
-	if d != 0 && d%(24*time.Hour) == 0 {
-		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
-	}
-	return d.String()
-}
-
+func (s *span) String() string          { return when.FormatSpan(time.Duration(*s)) }
+func (s *span) Type() string            { return "TIME" }
 func (s *span) duration() time.Duration { return time.Duration(*s) }
 
-func (s *span) Type() string { return "TIME" }
-
 func (s *span) Set(text string) error {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return fmt.Errorf("%q is not a number of days like 7d", text)
-		}
-		*s = span(time.Duration(n) * 24 * time.Hour)
-		return nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a time span like 7d or 36h", text)
-	}
+	d, err := when.ParseSpan(text)
 	*s = span(d)
-	return nil
+	return err
 }
 
 // addValidity adds a flag for each of the named roles.

@@ -27,10 +27,11 @@ func TestFlagsOfPolicySetBecomeSettings(t *testing.T) {
 		names string
 		fails string
 	}{
-		"--channel stable --auto activate":          {&client.Policy{Channel: "stable", Auto: selfv1.Auto_AUTO_ACTIVATE}, "auto channel", ""},
-		"--pin 2.0.0 --max-bytes 100M --grace 7d":   {&client.Policy{Pin: "2.0.0", MaxBytes: 100 << 20, Grace: durationpb.New(7 * 24 * time.Hour)}, "grace max-bytes pin", ""},
-		"--max-bytes 0 --grace 36h --pin=":          {&client.Policy{Grace: durationpb.New(36 * time.Hour)}, "grace max-bytes pin", ""},
-		"--hold":                                    {&client.Policy{Hold: &selfv1.Hold{}}, "hold", ""},
+		"--channel stable --auto activate":        {&client.Policy{Channel: "stable", Auto: selfv1.Auto_AUTO_ACTIVATE}, "auto channel", ""},
+		"--pin 2.0.0 --max-bytes 100M --grace 7d": {&client.Policy{Pin: "2.0.0", MaxBytes: 100 << 20, Grace: durationpb.New(7 * 24 * time.Hour)}, "grace max-bytes pin", ""},
+		"--grace 1w2d":                     {&client.Policy{Grace: durationpb.New(9 * 24 * time.Hour)}, "grace", ""},
+		"--max-bytes 0 --grace 36h --pin=": {&client.Policy{Grace: durationpb.New(36 * time.Hour)}, "grace max-bytes pin", ""},
+		"--hold":                           {&client.Policy{Hold: &selfv1.Hold{}}, "hold", ""},
 		"--hold-until 2026-12-24 --reason holidays": {&client.Policy{Hold: &selfv1.Hold{Until: christmas, Reason: "holidays"}}, "hold", ""},
 		"--no-hold":            {&client.Policy{}, "hold", ""},
 		"--window 02:00-24:00": {&client.Policy{Window: &selfv1.Window{Begin: 120, End: 1440}}, "window", ""},
@@ -44,7 +45,7 @@ func TestFlagsOfPolicySetBecomeSettings(t *testing.T) {
 		"--auto unspecified":           {nil, "", `"unspecified" is not off, check`},
 		"--max-bytes -1":               {nil, "", `"-1" is not a number of bytes`},
 		"--max-bytes 9000000T":         {nil, "", "is not a number of bytes"},
-		"--grace soon":                 {nil, "", `"soon" is not a time`},
+		"--grace soon":                 {nil, "", `"soon" is not a span of time`},
 		"--window someday_02:00-03:00": {nil, "", `"someday" is not a day`},
 		"--window mon_2-3":             {nil, "", `"2" is not a time of the day`},
 		"--window mon":                 {nil, "", "is not a window"},

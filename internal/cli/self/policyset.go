@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/when"
 	"github.com/trident-project/trident/proto/client"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
@@ -74,7 +77,7 @@ func newPolicySetCommand(a *command.App, run func(context.Context, *setPolicyOpt
 		if until == "" {
 			return nil
 		}
-		t, err := parseTime(until)
+		t, err := when.ParseTime(until)
 		if err != nil {
 			return command.UsageError(cmd, fmt.Errorf("--hold-until: %w", err))
 		}
@@ -115,11 +118,35 @@ func (o *setPolicyOptions) values() []*setting {
 		{o: o, name: "pin", kind: "VERSION", usage: "the only version that this host may take", put: func(p *client.Policy, t string) error { p.Pin = t; return nil }},
 		{o: o, name: "auto", kind: "WHAT", usage: "what Trident does by itself: off, check, stage or activate", put: func(p *client.Policy, t string) (err error) { p.Auto, err = parseAuto(t); return err }},
 		{o: o, name: "window", kind: "WINDOW", usage: "when Trident may stage and activate by itself", put: func(p *client.Policy, t string) (err error) { p.Window, err = parseWindow(t); return err }},
-		{o: o, name: "max-bytes", kind: "SIZE", usage: "the most bytes that one staging may receive over the network (100M)", put: func(p *client.Policy, t string) (err error) { p.MaxBytes, err = parseSize(t); return err }},
+		{o: o, name: "max-bytes", kind: "SIZE", usage: "the most bytes that one staging may receive over the network (100M)", put: func(p *client.Policy, t string) (err error) { p.MaxBytes, err = bytesize.Parse(t); return err }},
 		{o: o, name: "grace", kind: "TIME", usage: "how long the image before the previous one stays (7d)", put: func(p *client.Policy, t string) error {
-			d, err := parseSpan(t)
+			d, err := when.ParseSpan(t)
 			p.Grace = durationpb.New(d)
 			return err
 		}},
 	}
+}
+
+func parseAuto(text string) (selfv1.Auto, error) {
+	v, ok := selfv1.Auto_value["AUTO_"+strings.ToUpper(text)]
+	if !ok || v == 0 {
+		return 0, fmt.Errorf("%q is not off, check, stage or activate", text)
+	}
+	return selfv1.Auto(v), nil
+}
+
+// parseWindow returns nil for the empty text.
+func parseWindow(text string) (*selfv1.Window, error) {
+	if text == "" {
+		return nil, nil
+	}
+	w, err := when.ParseWindow(text)
+	if err != nil {
+		return nil, err
+	}
+	out := &selfv1.Window{Begin: int32(w.Begin), End: int32(w.End), TimeZone: w.TimeZone}
+	for _, day := range w.Days {
+		out.Days = append(out.Days, int32(day))
+	}
+	return out, nil
 }

@@ -2,13 +2,13 @@ package self
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/terminal"
+	"github.com/trident-project/trident/internal/when"
 	"github.com/trident-project/trident/proto/client"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
@@ -48,7 +48,7 @@ func settingText(p *client.Policy, name string) string {
 		}
 		return bytesize.Plain(p.GetMaxBytes())
 	case "grace":
-		return spanText(p.GetGrace().AsDuration())
+		return when.FormatSpan(p.GetGrace().AsDuration())
 	}
 	return ""
 }
@@ -76,24 +76,11 @@ func windowText(w *selfv1.Window) string {
 	if w == nil {
 		return "at any time"
 	}
-	var days []string
+	out := when.Window{Begin: int(w.GetBegin()), End: int(w.GetEnd()), TimeZone: w.GetTimeZone()}
 	for _, day := range w.GetDays() {
-		days = append(days, strings.ToLower(time.Weekday(day).String()))
+		out.Days = append(out.Days, time.Weekday(day))
 	}
-	clock := func(minutes int32) string { return fmt.Sprintf("%02d:%02d", minutes/60, minutes%60) }
-	text := fmt.Sprintf("%s-%s %s", clock(w.GetBegin()), clock(w.GetEnd()), cmp.Or(w.GetTimeZone(), "UTC"))
-	if len(days) > 0 {
-		text = strings.Join(days, ",") + " " + text
-	}
-	return text
-}
-
-func spanText(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d != 0 && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
-	}
-	return d.String()
+	return out.String()
 }
 
 // policyText is the policy in one line, for the status.

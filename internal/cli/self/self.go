@@ -97,7 +97,7 @@ func (s *size) String() string {
 }
 
 func (s *size) Set(text string) error {
-	n, err := parseSize(text)
+	n, err := bytesize.Parse(text)
 	*s = size(n)
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/updates"
+	"github.com/trident-project/trident/internal/when"
 )
 
 // memory is a datastore in memory.
@@ -75,7 +76,7 @@ func TestStoredSettingsTakePrecedenceUntilTheyAreReset(t *testing.T) {
 	store.values["of a later release"] = json.RawMessage("7")
 	all := updates.Policy{
 		Feed: "https://example.com/other", Channel: "beta", Auto: updates.AutoActivate, Hold: &updates.Hold{Until: time.Unix(1e9, 0).UTC(), Reason: "holidays"},
-		Pin: "3.0.0", Window: &updates.Window{Days: []time.Weekday{time.Monday}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: time.Hour,
+		Pin: "3.0.0", Window: &when.Window{Days: []time.Weekday{time.Monday}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: time.Hour,
 	}
 	baked := updates.Policy{Feed: "https://example.org/feed", Auto: updates.AutoStage, Hold: &updates.Hold{}, Pin: "2.0.0", MaxBytes: 100 << 20}
 	for _, step := range []struct {
@@ -122,7 +123,7 @@ func TestAChangeThatIsRefusedStoresNothing(t *testing.T) {
 		"a bad value":           {"", updates.Policy{Pin: "new"}, []string{"pin"}, nil, "pin"},
 		"one bad value of two":  {"", updates.Policy{Auto: "always", Pin: "2.0.0"}, []string{"pin", "auto"}, nil, "auto"},
 		"a faulty update.conf":  {"colour: red\n", updates.Policy{Pin: "2.0.0"}, []string{"pin"}, nil, "/etc/trident/update.conf"},
-		"a window without hour": {"", updates.Policy{Window: &updates.Window{Begin: -1}}, []string{"window"}, nil, "window"},
+		"a window without hour": {"", updates.Policy{Window: &when.Window{Begin: -1}}, []string{"window"}, nil, "window"},
 	} {
 		s, store := settingsOf(t, c.conf)
 		_, err := s.Change(t.Context(), c.p, c.set, c.reset)
