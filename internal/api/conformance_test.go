@@ -332,9 +332,9 @@ func TestPoliciesOfServerAndFakeBehaveTheSame(t *testing.T) {
 		off, activate := selfv1.Auto_AUTO_OFF, selfv1.Auto_AUTO_ACTIVATE
 		all := &selfv1.Policy{
 			Feed: "https://example.org/feed", Channel: "beta", Auto: activate, Hold: &selfv1.Hold{Until: timestamppb.New(time.Unix(1e9, 0)), Reason: "holidays"}, Pin: "2.0.0",
-			Window: &selfv1.Window{Days: []int32{1, 5}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: durationpb.New(time.Hour),
+			Window: &selfv1.Window{Days: []int32{1, 5}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: durationpb.New(time.Hour), AllowReadOnlyUsr: true,
 		}
-		names := []string{"auto", "channel", "feed", "grace", "hold", "max_bytes", "pin", "window"}
+		names := []string{"allow_read_only_usr", "auto", "channel", "feed", "grace", "hold", "max_bytes", "pin", "window"}
 		for _, step := range []struct {
 			p          *selfv1.Policy
 			set, reset []string
@@ -344,8 +344,8 @@ func TestPoliciesOfServerAndFakeBehaveTheSame(t *testing.T) {
 			{nil, nil, nil, &selfv1.Policy{Auto: off}, nil},
 			{all, []string{"pin"}, nil, &selfv1.Policy{Auto: off, Pin: "2.0.0"}, []string{"pin"}},
 			{all, names, nil, all, names},
-			{&selfv1.Policy{}, []string{"hold"}, []string{"feed", "window", "grace"}, &selfv1.Policy{Channel: "beta", Auto: activate, Pin: "2.0.0", MaxBytes: 7},
-				[]string{"auto", "channel", "hold", "max_bytes", "pin"}},
+			{&selfv1.Policy{}, []string{"hold", "allow_read_only_usr"}, []string{"feed", "window", "grace"}, &selfv1.Policy{Channel: "beta", Auto: activate, Pin: "2.0.0", MaxBytes: 7},
+				[]string{"allow_read_only_usr", "auto", "channel", "hold", "max_bytes", "pin"}},
 			{nil, nil, names, &selfv1.Policy{Auto: off}, nil},
 		} {
 			set, err := self.SetPolicy(t.Context(), &selfv1.SetPolicyRequest{Policy: step.p, Set: step.set, Reset_: step.reset})

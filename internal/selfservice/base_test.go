@@ -167,9 +167,20 @@ func TestTheHostIsCheckedBeforeTheFetch(t *testing.T) {
 		on(t, shop, func(t *testing.T, w *world) {
 			trial := quick
 			trial.AllowReadOnlyUsr = false
-			op := w.end(w.service().Upgrade(context.Background(), w.offer(shop.image(t, "2.0.0", healthy)), trial))
+			src := w.offer(shop.image(t, "2.0.0", healthy))
+			src.SHA256 = strings.Repeat("a", 64)
+			op := w.end(w.service().Upgrade(context.Background(), src, trial))
 			if op.Failure == nil || op.Failure.Kind != errkind.Precondition || !strings.Contains(op.Failure.Hint, "--allow-read-only-usr") {
 				t.Errorf("%+v", op.Failure)
+			}
+			if err := w.service().CanActivate(trial); errkind.Of(err) != errkind.Precondition {
+				t.Errorf("without the consent: %v", err)
+			}
+			if err := w.service().CanActivate(quick); err != nil {
+				t.Errorf("with the consent: %v", err)
+			}
+			if last, err := w.service().History(context.Background(), 1); err != nil || len(last) != 1 || last[0].SHA256 != src.SHA256 {
+				t.Errorf("the history has %+v, %v", last, err)
 			}
 			w.expect("1.0.0 of 1.0.0, back to :")
 			w.fetchedNothing()

@@ -127,6 +127,10 @@ func (s *Service) checkHost(r record) error {
 	return s.canMerge(r)
 }
 
+// CanActivate returns why no version could be activated on this host with the consent of t,
+// whatever its image: the errors with which an upgrade would fail before it fetches anything.
+func (s *Service) CanActivate(t Trial) error { return s.canMerge(record{Trial: t}) }
+
 // canMerge fails if systemd could not merge the extensions of this host, or if a
 // merge would make a writable /usr read-only without leave.
 func (s *Service) canMerge(r record) error {
@@ -158,5 +162,5 @@ func (s *Service) checkUsrStaysWritable() error {
 	}
 	return errkind.WithHint(
 		errkind.Errorf(errkind.Precondition, "/usr is writable and would be read-only while an extension is merged: the package manager could not write to /usr"),
-		"allow a read-only /usr with --allow-read-only-usr, or upgrade the package of trident instead")
+		"allow a read-only /usr with --allow-read-only-usr, for automatic upgrades with \"trident self policy set --allow-read-only-usr\", or upgrade the package of trident instead")
 }

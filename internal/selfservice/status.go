@@ -47,6 +47,7 @@ type Blocked struct {
 // An Entry is one operation on Trident itself.
 type Entry struct {
 	Operation, Kind, From, To string
+	SHA256                    string // that the caller wanted the image to have, "" for any
 	Phase                     operation.Phase
 	Failure                   *operation.Failure
 	Start, End                time.Time // End is zero until the operation has settled
@@ -188,7 +189,7 @@ func (s *Service) History(ctx context.Context, limit int) ([]Entry, error) {
 			return nil, fmt.Errorf("read history of trident: operation %s: %w", op.ID, err)
 		}
 		e := Entry{
-			Operation: op.ID, Kind: op.Kind, From: r.From, To: r.Version, Phase: op.Phase, Failure: op.Failure, Start: op.Created, Evidence: r.Evidence,
+			Operation: op.ID, Kind: op.Kind, From: r.From, To: r.Version, SHA256: r.Source.SHA256, Phase: op.Phase, Failure: op.Failure, Start: op.Created, Evidence: r.Evidence,
 		}
 		if op.Phase.Settled() {
 			e.End = op.Updated

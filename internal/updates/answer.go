@@ -132,10 +132,8 @@ func (a *answer) ownersReasons(r offered) (out []Reason) {
 	if pin := a.policy.Pin; pin != "" && pin != r.Version {
 		out = append(out, Reason{Kind: Pinned, Message: fmt.Sprintf("The owner of this host has pinned version %s.", pin)})
 	}
-	if a.policy.Window != nil {
-		if inside, next := a.policy.Window.At(a.now); !inside {
-			out = append(out, Reason{InWindow, fmt.Sprintf("The time is outside of the owner's window, which begins at %s.", next.Format(time.RFC3339)), next.UTC()})
-		}
+	if closed := a.windowReason(); closed != nil {
+		out = append(out, *closed)
 	}
 	return out
 }
@@ -143,12 +141,17 @@ func (a *answer) ownersReasons(r offered) (out []Reason) {
 // report returns the answer of Check.
 func (a *answer) report() Report {
 	out := Report{
-		Running: a.running, Channel: a.channel, Reasons: a.catalog.faults, Refreshed: a.catalog.refreshed, Expires: a.catalog.expires, Auto: a.auto(),
+		Running: a.running, Channel: a.channel, Reasons: a.catalog.faults, Refreshed: a.catalog.refreshed, Expires: a.catalog.expires,
 	}
 	if a.policy.Feed != "" {
 		out.Feed = fetch.Redact(a.policy.Feed)
 	}
 	all, offer := a.verdicts()
+	var next *offered
+	if offer >= 0 {
+		next = &all[offer].offered
+	}
+	out.Auto, out.AutoReasons = a.auto(next)
 	for i, v := range all {
 		one := Release{
 			Version: v.Version, Size: v.Size, TransferSize: a.transferSize(v.offered), Published: v.Published, Staged: a.isStaged(v.offered), Reasons: v.reasons,
@@ -160,20 +163,6 @@ func (a *answer) report() Report {
 		}
 	}
 	return out
-}
-
-// auto returns what Trident may do by itself now.
-func (a *answer) auto() Auto {
-	auto := a.policy.Auto
-	if auto == "" {
-		auto = AutoOff
-	}
-	if w := a.policy.Window; w != nil && (auto == AutoStage || auto == AutoActivate) {
-		if inside, _ := w.At(a.now); !inside {
-			return AutoCheck
-		}
-	}
-	return auto
 }
 
 // isStaged reports whether the image of r is in the store.

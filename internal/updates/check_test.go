@@ -2,6 +2,8 @@ package updates
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -160,22 +162,55 @@ func TestAnOlderVersionIsOfferedIfTheNewestHasAReason(t *testing.T) {
 
 func TestAutoIsWhatTridentMayDoNow(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		auto   Auto
-		window *when.Window
+	noon, night := &when.Window{Begin: 600, End: 900}, &when.Window{Begin: 60, End: 120}
+	sum := sha256.Sum256([]byte("image 2.0.0"))
+	failed := func(kind errkind.Kind, change ...func(*Failed)) *Failed {
+		f := &Failed{SHA256: hex.EncodeToString(sum[:]), Kind: kind, Message: "the budget is too small", At: start().Add(-time.Hour)}
+		for _, do := range change {
+			do(f)
+		}
+		return f
+	}
+	unfit := errkind.WithHint(errkind.Errorf(errkind.Precondition, "/usr is writable"), "allow a read-only /usr")
+	tomorrow := start().Add(23 * time.Hour)
+	for name, c := range map[string]struct {
+		policy Policy
+		self   Self
 		want   Auto
+		reason *Reason // the message is a part of it
 	}{
-		{"", nil, AutoOff},
-		{AutoActivate, nil, AutoActivate},
-		{AutoActivate, &when.Window{Begin: 600, End: 900}, AutoActivate},
-		{AutoActivate, &when.Window{Begin: 60, End: 120}, AutoCheck},
-		{AutoOff, &when.Window{Begin: 60, End: 120}, AutoOff},
+		"nothing is decided":         {Policy{}, Self{}, AutoOff, nil},
+		"it may activate":            {Policy{Auto: AutoActivate}, Self{}, AutoActivate, nil},
+		"in the window":              {Policy{Auto: AutoActivate, Window: noon}, Self{}, AutoActivate, nil},
+		"outside of the window":      {Policy{Auto: AutoActivate, Window: night}, Self{Unfit: unfit}, AutoCheck, &Reason{InWindow, "outside of the owner's window", start().Add(13 * time.Hour)}},
+		"off, outside of the window": {Policy{Auto: AutoOff, Window: night}, Self{}, AutoOff, nil},
+		"the host is unfit":          {Policy{Auto: AutoActivate}, Self{Unfit: unfit}, AutoStage, &Reason{NeedsPerson, "/usr is writable. Allow a read-only /usr.", time.Time{}}},
+		"an unfit host may stage":    {Policy{Auto: AutoStage}, Self{Unfit: unfit}, AutoStage, nil},
+		"the same image failed":      {Policy{Auto: AutoActivate}, Self{Failed: failed(errkind.TooLarge)}, AutoCheck, &Reason{HasFailed, "failed: the budget is too small.", tomorrow}},
+		"the same version failed": {
+			Policy{Auto: AutoStage}, Self{Failed: failed(errkind.Untrusted, func(f *Failed) { f.SHA256, f.Version = "", "2.0.0" })}, AutoCheck,
+			&Reason{HasFailed, "trident self upgrade --from-feed", tomorrow},
+		},
+		"it failed, and may only check":    {Policy{Auto: AutoCheck}, Self{Failed: failed(errkind.TooLarge)}, AutoCheck, nil},
+		"it failed a day ago":              {Policy{Auto: AutoActivate}, Self{Failed: failed(errkind.TooLarge, func(f *Failed) { f.At = start().Add(-24 * time.Hour) })}, AutoActivate, nil},
+		"the network failed":               {Policy{Auto: AutoActivate}, Self{Failed: failed(errkind.Unavailable)}, AutoActivate, nil},
+		"another image failed":             {Policy{Auto: AutoActivate}, Self{Failed: failed(errkind.TooLarge, func(f *Failed) { f.SHA256 = "" })}, AutoActivate, nil},
+		"it failed, and the host is unfit": {Policy{Auto: AutoActivate}, Self{Unfit: unfit, Failed: failed(errkind.TooLarge)}, AutoCheck, &Reason{HasFailed, "", tomorrow}},
 	} {
 		w := newWorld(t)
-		w.policy.Auto, w.policy.Window = c.auto, c.window
-		w.publish()
-		if got := w.check().Auto; got != c.want {
-			t.Errorf("%s in %+v: got %s, want %s", c.auto, c.window, got, c.want)
+		c.policy.Feed = w.policy.Feed
+		w.policy, w.self = c.policy, c.self
+		w.publish(release("2.0.0"))
+		got := w.check()
+		if got.Auto != c.want || (len(got.AutoReasons) == 1) != (c.reason != nil) {
+			t.Errorf("%s: got %s, %+v; want %s", name, got.Auto, got.AutoReasons, c.want)
+			continue
+		}
+		if c.reason != nil {
+			r := got.AutoReasons[0]
+			if r.Kind != c.reason.Kind || !strings.Contains(r.Message, c.reason.Message) || !r.Until.Equal(c.reason.Until) {
+				t.Errorf("%s: got %+v, want %+v", name, r, *c.reason)
+			}
 		}
 	}
 }

@@ -267,7 +267,7 @@ func (w *world) restart() {
 	w.service = New(Config{
 		Root: w.root, Version: "1.0.0", Now: func() time.Time { return w.now }, Logger: slog.New(slog.NewTextHandler(&w.log, nil)),
 		Policy: func(context.Context) (Policy, error) { return w.policy, nil },
-		Self:   func(context.Context) (Self, error) { return w.self, nil },
+		Self:   func(context.Context, Policy) (Self, error) { return w.self, nil },
 	})
 }
 

@@ -39,6 +39,9 @@ type Policy struct {
 	// Grace is for how long the image before the previous one stays on this host, as a way
 	// back, after a new version is kept; 0 means not at all.
 	Grace time.Duration `json:"grace,omitempty"`
+	// AllowReadOnlyUsr lets Trident activate a version by itself although a package manager can
+	// then not write to /usr.
+	AllowReadOnlyUsr bool `json:"allowReadOnlyUsr,omitempty"`
 }
 
 // A Hold keeps everything new from a host until a time.

@@ -43,13 +43,14 @@ pin: 2.0.0-rc.1
 window: {days: [mon, Tuesday], begin: 02:00, end: "5:30", timeZone: Europe/Berlin}
 maxBytes: 100M
 grace: 1w2d
+allowReadOnlyUsr: true
 `,
 			Policy{
 				Feed: "https://updates.example/trident", Channel: "beta", Auto: AutoStage, Hold: &Hold{Until: christmas, Reason: "the shop is open"}, Pin: "2.0.0-rc.1",
 				Window:   &when.Window{Days: []time.Weekday{time.Monday, time.Tuesday}, Begin: 120, End: 330, TimeZone: "Europe/Berlin"},
-				MaxBytes: 100 << 20, Grace: 9 * 24 * time.Hour,
+				MaxBytes: 100 << 20, Grace: 9 * 24 * time.Hour, AllowReadOnlyUsr: true,
 			},
-			[]string{"auto", "channel", "feed", "grace", "hold", "maxBytes", "pin", "window"},
+			[]string{"allowReadOnlyUsr", "auto", "channel", "feed", "grace", "hold", "maxBytes", "pin", "window"},
 		},
 		{"for ever", "hold: forever", Policy{Hold: &Hold{}}, []string{"hold"}},
 		{"a reason is enough", "hold: {reason: x}", Policy{Hold: &Hold{Reason: "x"}}, []string{"hold"}},
@@ -126,6 +127,7 @@ func TestAWrongFileIsRefusedWithThePlace(t *testing.T) {
 		{"grace: -7d", "grace: "},
 		{"grace: 99999999w", "grace: "},
 		{"grace: d", "grace: "},
+		{"allowReadOnlyUsr: yes", `allowReadOnlyUsr: "yes" is not true or false`},
 		{"- feed", "is not a mapping"},
 		{"a: &x 1\nfeed: *x", "is not a setting"},
 		{"feed: &x https://y\nchannel: *x", "alias"},
@@ -174,9 +176,9 @@ func TestValidateNamesTheField(t *testing.T) {
 
 func TestAStoredSettingTakesPrecedence(t *testing.T) {
 	t.Parallel()
-	conf := Policy{Feed: "https://a", Channel: "beta", Auto: AutoStage, Hold: &Hold{}, Pin: "1.0.0", Window: &when.Window{End: 1}, MaxBytes: 1, Grace: 1}
+	conf := Policy{Feed: "https://a", Channel: "beta", Auto: AutoStage, Hold: &Hold{}, Pin: "1.0.0", Window: &when.Window{End: 1}, MaxBytes: 1, Grace: 1, AllowReadOnlyUsr: true}
 	stored := Policy{Feed: "https://b", Channel: "edge", Auto: AutoOff, Pin: "2.0.0", MaxBytes: 2, Grace: 2}
-	all := []string{"feed", "channel", "auto", "hold", "pin", "window", "maxBytes", "grace"}
+	all := []string{"feed", "channel", "auto", "hold", "pin", "window", "maxBytes", "grace", "allowReadOnlyUsr"}
 	if diff := cmp.Diff(conf, Merge(conf, stored, nil)); diff != "" {
 		t.Error(diff)
 	}

@@ -65,6 +65,8 @@ func Merge(conf, stored Policy, storedSet []string) Policy {
 			conf.MaxBytes = stored.MaxBytes
 		case "grace":
 			conf.Grace = stored.Grace
+		case "allowReadOnlyUsr":
+			conf.AllowReadOnlyUsr = stored.AllowReadOnlyUsr
 		}
 	}
 	return conf
@@ -130,8 +132,10 @@ func (p *Policy) setConf(key string, value node) (err error) {
 		p.MaxBytes, err = valueOf(value, bytesize.Parse)
 	case "grace":
 		p.Grace, err = valueOf(value, when.ParseSpan)
+	case "allowReadOnlyUsr":
+		p.AllowReadOnlyUsr, err = valueOf(value, parseBool)
 	default:
-		err = value.fault("is not a setting: feed, channel, auto, hold, pin, window, maxBytes, grace")
+		err = value.fault("is not a setting: feed, channel, auto, hold, pin, window, maxBytes, grace, allowReadOnlyUsr")
 	}
 	if err != nil {
 		return err

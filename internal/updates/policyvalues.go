@@ -149,3 +149,10 @@ func parseUntil(text string) (time.Time, error) {
 	}
 	return t, err
 }
+
+func parseBool(text string) (bool, error) {
+	if text != "true" && text != "false" {
+		return false, fmt.Errorf("%.80q is not true or false", text)
+	}
+	return text == "true", nil
+}

@@ -21,6 +21,8 @@ type Report struct {
 	Refreshed, Expires time.Time
 	// Auto is what Trident may do by itself with the offer at this time.
 	Auto Auto
+	// AutoReasons say why Auto is less than what the policy says.
+	AutoReasons []Reason
 }
 
 // A Release is one version in the channel.
@@ -65,4 +67,9 @@ const (
 	InWave       Kind = "wave"          // the release has not reached this host
 	NeedsVersion Kind = "needs-version" // the host has to take another version first
 	Superseded   Kind = "superseded"    // a newer version is offered
+
+	// The kinds of reasons that only keep Trident from doing something by itself.
+
+	NeedsPerson Kind = "host"   // this host cannot activate a version until a person has changed something
+	HasFailed   Kind = "failed" // the last attempt failed for a reason that only a person can change
 )

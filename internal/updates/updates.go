@@ -30,8 +30,8 @@ type Config struct {
 	Version string
 	// Policy returns the policy in effect: see [ReadConf] and [Merge].
 	Policy func(context.Context) (Policy, error)
-	// Self returns the versions of Trident on this host.
-	Self func(context.Context) (Self, error)
+	// Self returns the versions of Trident on this host, and what p permits it to do.
+	Self func(ctx context.Context, p Policy) (Self, error)
 	// Now is the clock of the host; nil is time.Now.
 	Now func() time.Time
 	// Logger gets faults of single releases of the feed, and of the cache.
@@ -45,6 +45,20 @@ type Self struct {
 	// Images are in the store, and may be the base of a patch.
 	Images  []Image
 	Blocked []Blocked
+	// Failed is the last stage or activation of a version, if it failed; else nil.
+	Failed *Failed
+	// Unfit says why this host could not activate any version by itself with the consent of
+	// the policy; nil if it could.
+	Unfit error
+}
+
+// Failed is an attempt to stage or activate a version that failed.
+type Failed struct {
+	Version string // "" if the image was not read
+	SHA256  string // of the image; "" if it was not known before
+	Kind    errkind.Kind
+	Message string
+	At      time.Time
 }
 
 // An Image is an image of Trident in the store.
@@ -96,7 +110,7 @@ func (s *Service) ask(ctx context.Context) (*answer, error) {
 	if err = a.policy.Validate(); err != nil {
 		return nil, err
 	}
-	if a.self, err = s.Self(ctx); err != nil {
+	if a.self, err = s.Self(ctx, a.policy); err != nil {
 		return nil, err
 	}
 	a.channel = cmp.Or(a.policy.Channel, defaultChannel)

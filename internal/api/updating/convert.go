@@ -53,7 +53,7 @@ func timeToWire(t time.Time) *timestamppb.Timestamp {
 }
 
 func policyToWire(p updates.Policy) *selfv1.Policy {
-	out := &selfv1.Policy{Channel: p.Channel, Auto: autoToWire(p.Auto), Pin: p.Pin, MaxBytes: p.MaxBytes}
+	out := &selfv1.Policy{Channel: p.Channel, Auto: autoToWire(p.Auto), Pin: p.Pin, MaxBytes: p.MaxBytes, AllowReadOnlyUsr: p.AllowReadOnlyUsr}
 	if p.Feed != "" {
 		out.Feed = fetch.Redact(p.Feed)
 	}
@@ -77,7 +77,9 @@ func policyFromWire(in *selfv1.Policy) (updates.Policy, error) {
 	if err != nil {
 		return updates.Policy{}, err
 	}
-	out := updates.Policy{Feed: in.GetFeed(), Channel: in.GetChannel(), Auto: auto, Pin: in.GetPin(), MaxBytes: in.GetMaxBytes()}
+	out := updates.Policy{
+		Feed: in.GetFeed(), Channel: in.GetChannel(), Auto: auto, Pin: in.GetPin(), MaxBytes: in.GetMaxBytes(), AllowReadOnlyUsr: in.GetAllowReadOnlyUsr(),
+	}
 	if g := in.GetGrace(); g != nil {
 		if err := g.CheckValid(); err != nil {
 			return out, fault("grace", "%d s is not a duration", g.GetSeconds())

@@ -3,8 +3,8 @@
 package updating
 
 import (
+	"cmp"
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -12,11 +12,10 @@ import (
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
-// The one setting whose name in the API differs from the name in update.conf.
-const (
-	maxBytesInAPI  = "max_bytes"
-	maxBytesInConf = "maxBytes"
-)
+// namesInAPI has the settings whose names in the API differ from those in update.conf.
+func namesInAPI() map[string]string {
+	return map[string]string{"maxBytes": "max_bytes", "allowReadOnlyUsr": "allow_read_only_usr"}
+}
 
 // GetPolicy returns the policy in effect and where it comes from. The feed is without secrets.
 func (s *Server) GetPolicy(ctx context.Context) (*selfv1.GetPolicyResponse, error) {
@@ -54,10 +53,7 @@ func (s *Server) SetPolicy(ctx context.Context, req *selfv1.SetPolicyRequest) (*
 }
 
 func nameToWire(name string) string {
-	if name == maxBytesInConf {
-		return maxBytesInAPI
-	}
-	return name
+	return cmp.Or(namesInAPI()[name], name)
 }
 
 func namesToWire(names []string) []string {
@@ -69,19 +65,19 @@ func namesToWire(names []string) []string {
 }
 
 func namesFromWire(field string, names []string) ([]string, error) {
-	var out, known []string
+	byWire, known := map[string]string{}, []string{}
 	for _, name := range settings.Names() {
+		byWire[nameToWire(name)] = name
 		known = append(known, nameToWire(name))
 	}
+	var out []string
 	for _, name := range names {
-		if !slices.Contains(known, name) {
+		setting, ok := byWire[name]
+		if !ok {
 			err := errkind.Errorf(errkind.Invalid, "read the request: %s names %.80q, which is not a setting of the policy", field, name)
 			return nil, errkind.WithField(errkind.WithHint(err, "the settings are %s", strings.Join(known, ", ")), field)
 		}
-		if name == maxBytesInAPI {
-			name = maxBytesInConf
-		}
-		out = append(out, name)
+		out = append(out, setting)
 	}
 	return out, nil
 }

@@ -16,7 +16,8 @@ const (
 func reportToWire(r updates.Report) *selfv1.CheckUpdatesResponse {
 	out := &selfv1.CheckUpdatesResponse{
 		RunningVersion: r.Running, Feed: textToWire(r.Feed), Channel: textToWire(r.Channel), Reasons: reasonsToWire(r.Reasons),
-		RefreshTime: timeToWire(r.Refreshed), ExpireTime: timeToWire(r.Expires), Auto: autoToWire(r.Auto),
+		RefreshTime: timeToWire(r.Refreshed), ExpireTime: timeToWire(r.Expires),
+		Auto: autoToWire(r.Auto), AutoReasons: reasonsToWire(r.AutoReasons),
 	}
 	if r.Offer != nil {
 		out.Offer = releaseToWire(*r.Offer)
@@ -69,5 +70,7 @@ func reasonKinds() map[updates.Kind]selfv1.ReasonKind {
 		updates.InWave:       selfv1.ReasonKind_REASON_KIND_WAVE,
 		updates.NeedsVersion: selfv1.ReasonKind_REASON_KIND_NEEDS_VERSION,
 		updates.Superseded:   selfv1.ReasonKind_REASON_KIND_SUPERSEDED,
+		updates.NeedsPerson:  selfv1.ReasonKind_REASON_KIND_HOST,
+		updates.HasFailed:    selfv1.ReasonKind_REASON_KIND_FAILED,
 	}
 }

@@ -41,7 +41,7 @@ func autoUpdate(ctx context.Context, o *autoUpdateOptions) error {
 		}
 		u, err := c.CheckUpdates(ctx)
 		if err == nil {
-			next = nextStep(u)
+			next = nextStep(u, p.GetPolicy().GetAllowReadOnlyUsr())
 			o.App.Say("%s", terminal.Line(next.says))
 		}
 		return err
@@ -64,8 +64,8 @@ type autoStep struct {
 }
 
 // nextStep decides from an answer that the daemon has decided by the policy: the offer, and
-// what may be done with it at this time.
-func nextStep(u *client.Updates) *autoStep {
+// what may be done with it at this time. allowReadOnlyUsr is the consent of the policy.
+func nextStep(u *client.Updates, allowReadOnlyUsr bool) *autoStep {
 	offer := u.GetOffer()
 	if offer == nil {
 		says := "no new version is offered"
@@ -74,22 +74,26 @@ func nextStep(u *client.Updates) *autoStep {
 		}
 		return &autoStep{says: says}
 	}
-	says := "version " + offer.GetVersion() + " of Trident is offered"
+	says, trial := "version "+offer.GetVersion()+" of Trident is offered", &client.Trial{AllowReadOnlyUsr: allowReadOnlyUsr}
+	if offer.GetStaged() {
+		says += " and staged"
+	}
+	for _, r := range u.GetAutoReasons() {
+		says += ": " + r.GetMessage()
+	}
 	switch {
 	case u.GetAuto() == selfv1.Auto_AUTO_ACTIVATE && offer.GetStaged():
 		return &autoStep{says, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
-			return c.Activate(ctx, offer.GetVersion(), nil, fn)
+			return c.Activate(ctx, offer.GetVersion(), trial, fn)
 		}}
 	case u.GetAuto() == selfv1.Auto_AUTO_ACTIVATE:
 		return &autoStep{says, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
-			return c.Upgrade(ctx, client.Source{Feed: true}, nil, fn)
+			return c.Upgrade(ctx, client.Source{Feed: true}, trial, fn)
 		}}
 	case u.GetAuto() == selfv1.Auto_AUTO_STAGE && !offer.GetStaged():
 		return &autoStep{says, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 			return c.Stage(ctx, client.Source{Feed: true}, false, fn)
 		}}
-	case offer.GetStaged():
-		return &autoStep{says: says + " and staged"}
 	}
 	return &autoStep{says: says}
 }

@@ -16,7 +16,7 @@ import (
 
 // settingNames are the settings of the policy in the words of the command.
 func settingNames() []string {
-	return []string{"feed", "channel", "auto", "hold", "pin", "window", "max-bytes", "grace"}
+	return []string{"feed", "channel", "auto", "hold", "pin", "window", "max-bytes", "grace", "allow-read-only-usr"}
 }
 
 // nameToAPI returns the name of a setting in the API.

@@ -32,23 +32,25 @@ func TestFlagsOfPolicySetBecomeSettings(t *testing.T) {
 		"--grace 1w2d":                     {&client.Policy{Grace: durationpb.New(9 * 24 * time.Hour)}, "grace", ""},
 		"--max-bytes 0 --grace 36h --pin=": {&client.Policy{Grace: durationpb.New(36 * time.Hour)}, "grace max-bytes pin", ""},
 		"--hold":                           {&client.Policy{Hold: &selfv1.Hold{}}, "hold", ""},
-		"--hold-until 2026-12-24 --reason holidays": {&client.Policy{Hold: &selfv1.Hold{Until: christmas, Reason: "holidays"}}, "hold", ""},
-		"--no-hold":            {&client.Policy{}, "hold", ""},
-		"--window 02:00-24:00": {&client.Policy{Window: &selfv1.Window{Begin: 120, End: 1440}}, "window", ""},
+		"--hold-until 2026-12-24 --reason holidays":   {&client.Policy{Hold: &selfv1.Hold{Until: christmas, Reason: "holidays"}}, "hold", ""},
+		"--allow-read-only-usr":                       {&client.Policy{AllowReadOnlyUsr: true}, "allow-read-only-usr", ""},
+		"--allow-read-only-usr=false":                 {&client.Policy{}, "allow-read-only-usr", ""},
+		"--no-hold":                                   {&client.Policy{}, "hold", ""},
+		"--window 02:00-24:00":                        {&client.Policy{Window: &selfv1.Window{Begin: 120, End: 1440}}, "window", ""},
 		"--window sat-mon,wed_22:00-05:00_Asia/Tokyo": {&client.Policy{Window: &selfv1.Window{Days: []int32{6, 0, 1, 3}, Begin: 1320, End: 300, TimeZone: "Asia/Tokyo"}}, "window", ""},
-		"--window=":                    {&client.Policy{}, "window", ""},
-		"":                             {nil, "", "no setting is given"},
-		"--hold --no-hold":             {nil, "", "none of the others can be"},
-		"--reason holidays":            {nil, "", "--reason needs --hold"},
-		"--hold-until tomorrow":        {nil, "", `"tomorrow" is not a date`},
-		"--auto always":                {nil, "", `"always" is not off, check`},
-		"--auto unspecified":           {nil, "", `"unspecified" is not off, check`},
-		"--max-bytes -1":               {nil, "", `"-1" is not a number of bytes`},
-		"--max-bytes 9000000T":         {nil, "", "is not a number of bytes"},
-		"--grace soon":                 {nil, "", `"soon" is not a span of time`},
-		"--window someday_02:00-03:00": {nil, "", `"someday" is not a day`},
-		"--window mon_2-3":             {nil, "", `"2" is not a time of the day`},
-		"--window mon":                 {nil, "", "is not a window"},
+		"--window=":                                   {&client.Policy{}, "window", ""},
+		"":                                            {nil, "", "no setting is given"},
+		"--hold --no-hold":                            {nil, "", "none of the others can be"},
+		"--reason holidays":                           {nil, "", "--reason needs --hold"},
+		"--hold-until tomorrow":                       {nil, "", `"tomorrow" is not a date`},
+		"--auto always":                               {nil, "", `"always" is not off, check`},
+		"--auto unspecified":                          {nil, "", `"unspecified" is not off, check`},
+		"--max-bytes -1":                              {nil, "", `"-1" is not a number of bytes`},
+		"--max-bytes 9000000T":                        {nil, "", "is not a number of bytes"},
+		"--grace soon":                                {nil, "", `"soon" is not a span of time`},
+		"--window someday_02:00-03:00":                {nil, "", `"someday" is not a day`},
+		"--window mon_2-3":                            {nil, "", `"2" is not a time of the day`},
+		"--window mon":                                {nil, "", "is not a window"},
 	} {
 		var got *setPolicyOptions
 		cmd := newPolicySetCommand(&command.App{}, func(_ context.Context, o *setPolicyOptions) error { got = o; return nil })
@@ -96,8 +98,8 @@ func TestAutoUpdateDoesWhatTheAnswerPermits(t *testing.T) {
 		"it may activate what is staged":       {selfv1.Auto_AUTO_ACTIVATE, staged, true},
 		"a word of a later daemon is not done": {99, offer, false},
 	} {
-		next := nextStep(&client.Updates{Auto: c.auto, Offer: c.offer, Reasons: []*selfv1.Reason{{Message: "the feed is stale"}}})
-		if (next.verb != nil) != c.does || c.offer == nil && !strings.Contains(next.says, "the feed is stale") {
+		next := nextStep(&client.Updates{Auto: c.auto, Offer: c.offer, Reasons: []*selfv1.Reason{{Message: "the feed is stale"}}, AutoReasons: []*selfv1.Reason{{Message: "/usr is writable"}}}, false)
+		if (next.verb != nil) != c.does || c.offer == nil && !strings.Contains(next.says, "the feed is stale") || c.offer != nil && !strings.Contains(next.says, "/usr is writable") {
 			t.Errorf("%s: %+v", name, next)
 		}
 	}
@@ -106,8 +108,8 @@ func TestAutoUpdateDoesWhatTheAnswerPermits(t *testing.T) {
 func TestNoTextOfAFeedOrAPolicyActsOnTheTerminal(t *testing.T) {
 	const evil = commandtest.Evil
 	release := &selfv1.Release{Version: evil, Reasons: []*selfv1.Reason{{Message: evil}}}
-	u := &client.Updates{RunningVersion: evil, Feed: evil, Channel: evil, Offer: release, Others: []*selfv1.Release{release}, Reasons: release.GetReasons()}
-	commandtest.Clean(t, 9, func(a *command.App) { _ = a.Show(u, func(w *terminal.Table) { writeUpdates(w, u) }) })
+	u := &client.Updates{RunningVersion: evil, Feed: evil, Channel: evil, Offer: release, Others: []*selfv1.Release{release}, Reasons: release.GetReasons(), AutoReasons: release.GetReasons()}
+	commandtest.Clean(t, 10, func(a *command.App) { _ = a.Show(u, func(w *terminal.Table) { writeUpdates(w, u) }) })
 	p := &client.PolicyOrigin{Policy: &client.Policy{Feed: evil, Channel: evil, Pin: evil, Hold: &selfv1.Hold{Reason: evil}, Window: &selfv1.Window{TimeZone: evil}}}
-	commandtest.Clean(t, 9, func(a *command.App) { _ = a.Show(p, func(w *terminal.Table) { writePolicy(w, p) }) })
+	commandtest.Clean(t, 10, func(a *command.App) { _ = a.Show(p, func(w *terminal.Table) { writePolicy(w, p) }) })
 }

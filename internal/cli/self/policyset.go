@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,7 @@ func newPolicySetCommand(a *command.App, run func(context.Context, *setPolicyOpt
 	for _, f := range o.values() {
 		flags.Var(f, f.name, f.usage)
 	}
+	flags.Lookup("allow-read-only-usr").NoOptDefVal = "true"
 	flags.BoolVar(&hold, "hold", false, "take nothing new, for ever")
 	flags.StringVar(&until, "hold-until", "", "take nothing new until a date or a time (2026-12-24, 2026-12-24T06:00:00Z)")
 	flags.BoolVar(&noHold, "no-hold", false, "end a hold")
@@ -122,6 +124,10 @@ func (o *setPolicyOptions) values() []*setting {
 		{o: o, name: "grace", kind: "TIME", usage: "how long the image before the previous one stays (7d)", put: func(p *client.Policy, t string) error {
 			d, err := when.ParseSpan(t)
 			p.Grace = durationpb.New(d)
+			return err
+		}},
+		{o: o, name: "allow-read-only-usr", kind: "bool", usage: "activate by itself although a package manager can then not write to /usr", put: func(p *client.Policy, t string) (err error) {
+			p.AllowReadOnlyUsr, err = strconv.ParseBool(t)
 			return err
 		}},
 	}

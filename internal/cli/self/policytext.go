@@ -49,6 +49,11 @@ func settingText(p *client.Policy, name string) string {
 		return bytesize.Plain(p.GetMaxBytes())
 	case "grace":
 		return when.FormatSpan(p.GetGrace().AsDuration())
+	case "allow-read-only-usr":
+		if p.GetAllowReadOnlyUsr() {
+			return "yes"
+		}
+		return "no"
 	}
 	return ""
 }

@@ -54,6 +54,9 @@ func writeUpdates(w *terminal.Table, u *client.Updates) {
 		w.Field("Valid until", "%s", terminal.FormatTime(u.GetExpireTime()))
 	}
 	w.Field("By itself", "%s", autoText(u.GetAuto()))
+	for _, r := range u.GetAutoReasons() {
+		w.Field("Why", "%s", r.GetMessage())
+	}
 	if len(u.GetOthers()) > 0 {
 		w.Line("")
 	}

@@ -30,7 +30,7 @@ type Settings struct {
 
 // Names returns the names of all settings, sorted.
 func Names() []string {
-	return []string{"auto", "channel", "feed", "grace", "hold", "maxBytes", "pin", "window"}
+	return []string{"allowReadOnlyUsr", "auto", "channel", "feed", "grace", "hold", "maxBytes", "pin", "window"}
 }
 
 // A View is the policy in effect, and where it comes from.

@@ -76,7 +76,7 @@ func TestStoredSettingsTakePrecedenceUntilTheyAreReset(t *testing.T) {
 	store.values["of a later release"] = json.RawMessage("7")
 	all := updates.Policy{
 		Feed: "https://example.com/other", Channel: "beta", Auto: updates.AutoActivate, Hold: &updates.Hold{Until: time.Unix(1e9, 0).UTC(), Reason: "holidays"},
-		Pin: "3.0.0", Window: &when.Window{Days: []time.Weekday{time.Monday}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: time.Hour,
+		Pin: "3.0.0", Window: &when.Window{Days: []time.Weekday{time.Monday}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: time.Hour, AllowReadOnlyUsr: true,
 	}
 	baked := updates.Policy{Feed: "https://example.org/feed", Auto: updates.AutoStage, Hold: &updates.Hold{}, Pin: "2.0.0", MaxBytes: 100 << 20}
 	for _, step := range []struct {
@@ -86,8 +86,8 @@ func TestStoredSettingsTakePrecedenceUntilTheyAreReset(t *testing.T) {
 	}{
 		{updates.Policy{Pin: "not looked at"}, nil, nil, baked},
 		{all, Names(), nil, all},
-		{updates.Policy{}, []string{"hold", "pin", "maxBytes", "auto"}, nil, updates.Policy{Feed: all.Feed, Channel: "beta", Window: all.Window, Grace: time.Hour}},
-		{updates.Policy{Pin: "4.0.0"}, []string{"pin"}, []string{"hold", "feed", "grace", "window", "channel", "auto", "maxBytes"},
+		{updates.Policy{}, []string{"hold", "pin", "maxBytes", "auto", "allowReadOnlyUsr"}, nil, updates.Policy{Feed: all.Feed, Channel: "beta", Window: all.Window, Grace: time.Hour}},
+		{updates.Policy{Pin: "4.0.0"}, []string{"pin"}, []string{"hold", "feed", "grace", "window", "channel", "auto", "maxBytes", "allowReadOnlyUsr"},
 			updates.Policy{Feed: baked.Feed, Auto: baked.Auto, Hold: baked.Hold, Pin: "4.0.0", MaxBytes: baked.MaxBytes}},
 		{updates.Policy{}, nil, Names(), baked},
 	} {

@@ -167,6 +167,11 @@ const (
 	ReasonKind_REASON_KIND_NEEDS_VERSION ReasonKind = 15
 	// A newer version is offered.
 	ReasonKind_REASON_KIND_SUPERSEDED ReasonKind = 16
+	// This host cannot activate a new version until a person has changed the host or the
+	// policy.
+	ReasonKind_REASON_KIND_HOST ReasonKind = 17
+	// The last attempt failed for a reason that only a person can change.
+	ReasonKind_REASON_KIND_FAILED ReasonKind = 18
 )
 
 // Enum value maps for ReasonKind.
@@ -189,6 +194,8 @@ var (
 		14: "REASON_KIND_WAVE",
 		15: "REASON_KIND_NEEDS_VERSION",
 		16: "REASON_KIND_SUPERSEDED",
+		17: "REASON_KIND_HOST",
+		18: "REASON_KIND_FAILED",
 	}
 	ReasonKind_value = map[string]int32{
 		"REASON_KIND_UNSPECIFIED":      0,
@@ -208,6 +215,8 @@ var (
 		"REASON_KIND_WAVE":             14,
 		"REASON_KIND_NEEDS_VERSION":    15,
 		"REASON_KIND_SUPERSEDED":       16,
+		"REASON_KIND_HOST":             17,
+		"REASON_KIND_FAILED":           18,
 	}
 )
 
@@ -2148,7 +2157,9 @@ type CheckUpdatesResponse struct {
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Whether Trident may stage and activate the offer by itself at this time, and what it
 	// does then.
-	Auto          Auto `protobuf:"varint,9,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	Auto Auto `protobuf:"varint,9,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	// Why auto is less than what the policy says.
+	AutoReasons   []*Reason `protobuf:"bytes,10,rep,name=auto_reasons,json=autoReasons,proto3" json:"auto_reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2246,6 +2257,13 @@ func (x *CheckUpdatesResponse) GetAuto() Auto {
 	return Auto_AUTO_UNSPECIFIED
 }
 
+func (x *CheckUpdatesResponse) GetAutoReasons() []*Reason {
+	if x != nil {
+		return x.AutoReasons
+	}
+	return nil
+}
+
 // A Policy is what the owner of a host has decided about new versions of Trident.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2266,9 +2284,12 @@ type Policy struct {
 	MaxBytes int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// For how long the image before the previous one stays on the host after a new version
 	// is kept.
-	Grace         *durationpb.Duration `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Grace *durationpb.Duration `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Trident may activate a new version by itself although a package manager can then not
+	// write to /usr.
+	AllowReadOnlyUsr bool `protobuf:"varint,9,opt,name=allow_read_only_usr,json=allowReadOnlyUsr,proto3" json:"allow_read_only_usr,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -2355,6 +2376,13 @@ func (x *Policy) GetGrace() *durationpb.Duration {
 		return x.Grace
 	}
 	return nil
+}
+
+func (x *Policy) GetAllowReadOnlyUsr() bool {
+	if x != nil {
+		return x.AllowReadOnlyUsr
+	}
+	return false
 }
 
 // A Hold keeps everything new from a host.
@@ -2922,7 +2950,7 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\rtransfer_size\x18\x03 \x01(\x03R\ftransferSize\x12=\n" +
 	"\fpublish_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishTime\x12\x16\n" +
 	"\x06staged\x18\x05 \x01(\bR\x06staged\x121\n" +
-	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.ReasonR\areasons\"\xa9\x03\n" +
+	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.ReasonR\areasons\"\xe5\x03\n" +
 	"\x14CheckUpdatesResponse\x12'\n" +
 	"\x0frunning_version\x18\x01 \x01(\tR\x0erunningVersion\x12\x12\n" +
 	"\x04feed\x18\x02 \x01(\tR\x04feed\x12\x18\n" +
@@ -2933,7 +2961,9 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\frefresh_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vrefreshTime\x12;\n" +
 	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12)\n" +
-	"\x04auto\x18\t \x01(\x0e2\x15.trident.self.v1.AutoR\x04auto\"\x9d\x02\n" +
+	"\x04auto\x18\t \x01(\x0e2\x15.trident.self.v1.AutoR\x04auto\x12:\n" +
+	"\fauto_reasons\x18\n" +
+	" \x03(\v2\x17.trident.self.v1.ReasonR\vautoReasons\"\xcc\x02\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04feed\x18\x01 \x01(\tR\x04feed\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12)\n" +
@@ -2942,7 +2972,8 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\x03pin\x18\x05 \x01(\tR\x03pin\x12/\n" +
 	"\x06window\x18\x06 \x01(\v2\x17.trident.self.v1.WindowR\x06window\x12\x1b\n" +
 	"\tmax_bytes\x18\a \x01(\x03R\bmaxBytes\x12/\n" +
-	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05grace\"P\n" +
+	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12-\n" +
+	"\x13allow_read_only_usr\x18\t \x01(\bR\x10allowReadOnlyUsr\"P\n" +
 	"\x04Hold\x120\n" +
 	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"a\n" +
@@ -2971,7 +3002,7 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_BASE\x10\x01\x12\x14\n" +
-	"\x10ORIGIN_EXTENSION\x10\x02*\xd0\x03\n" +
+	"\x10ORIGIN_EXTENSION\x10\x02*\xfe\x03\n" +
 	"\n" +
 	"ReasonKind\x12\x1b\n" +
 	"\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2991,7 +3022,9 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\x12REASON_KIND_WINDOW\x10\r\x12\x14\n" +
 	"\x10REASON_KIND_WAVE\x10\x0e\x12\x1d\n" +
 	"\x19REASON_KIND_NEEDS_VERSION\x10\x0f\x12\x1a\n" +
-	"\x16REASON_KIND_SUPERSEDED\x10\x10*]\n" +
+	"\x16REASON_KIND_SUPERSEDED\x10\x10\x12\x14\n" +
+	"\x10REASON_KIND_HOST\x10\x11\x12\x16\n" +
+	"\x12REASON_KIND_FAILED\x10\x12*]\n" +
 	"\x04Auto\x12\x14\n" +
 	"\x10AUTO_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bAUTO_OFF\x10\x01\x12\x0e\n" +
@@ -3118,44 +3151,45 @@ var file_trident_self_v1_self_proto_depIdxs = []int32{
 	46, // 37: trident.self.v1.CheckUpdatesResponse.refresh_time:type_name -> google.protobuf.Timestamp
 	46, // 38: trident.self.v1.CheckUpdatesResponse.expire_time:type_name -> google.protobuf.Timestamp
 	3,  // 39: trident.self.v1.CheckUpdatesResponse.auto:type_name -> trident.self.v1.Auto
-	3,  // 40: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
-	34, // 41: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
-	35, // 42: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
-	42, // 43: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
-	46, // 44: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
-	33, // 45: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
-	33, // 46: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
-	33, // 47: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
-	4,  // 48: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	4,  // 49: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	8,  // 50: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	24, // 51: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	9,  // 52: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	11, // 53: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	13, // 54: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	15, // 55: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	17, // 56: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	19, // 57: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	21, // 58: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	29, // 59: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
-	36, // 60: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
-	38, // 61: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
-	28, // 62: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	10, // 63: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	12, // 64: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	14, // 65: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	16, // 66: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	18, // 67: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	20, // 68: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	23, // 69: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	32, // 70: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
-	37, // 71: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
-	39, // 72: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
-	62, // [62:73] is the sub-list for method output_type
-	51, // [51:62] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	30, // 40: trident.self.v1.CheckUpdatesResponse.auto_reasons:type_name -> trident.self.v1.Reason
+	3,  // 41: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
+	34, // 42: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
+	35, // 43: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
+	42, // 44: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
+	46, // 45: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	33, // 46: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	33, // 47: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
+	33, // 48: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	4,  // 49: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	4,  // 50: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	8,  // 51: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	24, // 52: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	9,  // 53: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	11, // 54: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	13, // 55: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	15, // 56: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	17, // 57: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	19, // 58: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	21, // 59: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	29, // 60: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
+	36, // 61: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
+	38, // 62: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
+	28, // 63: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	10, // 64: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	12, // 65: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	14, // 66: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	16, // 67: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	18, // 68: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	20, // 69: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	23, // 70: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	32, // 71: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
+	37, // 72: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
+	39, // 73: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
+	63, // [63:74] is the sub-list for method output_type
+	52, // [52:63] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_self_proto_init() }
