@@ -120,7 +120,7 @@ compare-builds: ## Build twice in two folders; fail when the programs differ in 
 
 .PHONY: bench
 bench: ## Measure Trident side by side with other tools
-	@$(NEED) go veritysetup curl $(VMTOOLS)
+	@$(NEED) go veritysetup curl casync $(VMTOOLS)
 	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
 	for part in images blocks deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 	@go test -run '^$$' -bench PublishTwoHundred ./internal/feed/publish

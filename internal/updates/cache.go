@@ -22,12 +22,11 @@ import (
 
 // Files of the cache besides those of the roles.
 const (
-	rootFile     = "root.json"
-	stateFile    = "state.json"
-	releasesFile = "releases.json"
-	workFolder   = "work"
-	maxState     = 64 << 10
-	maxCached    = 8 << 20
+	rootFile   = "root.json"
+	stateFile  = "state.json"
+	workFolder = "work"
+	maxState   = 64 << 10
+	maxCached  = 8 << 20
 )
 
 // A cache is the folder with the metadata of one chain of roots: a root, and the roots that
@@ -51,13 +50,6 @@ type state struct {
 	// Refreshed is when the host last read valid metadata, and Expires until when that is valid.
 	Refreshed time.Time `json:"refreshed,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"`
-}
-
-// lastReleases is the file with the releases of the last good refresh. The host shows them
-// while the feed cannot be read, and never offers one of them.
-type lastReleases struct {
-	Channel  string    `json:"channel"`
-	Releases []offered `json:"releases"`
 }
 
 // openCache opens the cache of the chain of the root that this host trusts, and makes the
@@ -233,30 +225,13 @@ func (c *cache) keep(set trustedmetadata.TrustedMetadata, got map[string][]byte)
 // refreshStep is how exactly the cache knows the last good refresh: a write waits for the disk.
 const refreshStep = time.Minute
 
-// keepCatalog stores the result of a good refresh.
-func (c *cache) keepCatalog(channel string, good catalog) error {
-	err := c.writeJSON(releasesFile, lastReleases{channel, good.releases})
-	if age := good.refreshed.Sub(c.state.Refreshed); err != nil || age >= 0 && age < refreshStep && good.expires.Equal(c.state.Expires) {
-		return err
+// keepRefresh stores when a good refresh was, and until when the metadata is valid.
+func (c *cache) keepRefresh(good catalog) error {
+	if age := good.refreshed.Sub(c.state.Refreshed); age >= 0 && age < refreshStep && good.expires.Equal(c.state.Expires) {
+		return nil
 	}
 	c.state.Refreshed, c.state.Expires = good.refreshed, good.expires
 	return c.writeJSON(stateFile, c.state)
-}
-
-// lastKnown returns the releases of the channel at the last good refresh.
-func (c *cache) lastKnown(channel string) []offered {
-	var last lastReleases
-	data, err := c.file(releasesFile)
-	if err == nil {
-		err = json.Unmarshal(data, &last)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.logger.Warn("the cache of the update feed is damaged", "file", filepath.Join(c.dir, releasesFile), "error", err)
-	}
-	if err != nil || last.Channel != channel {
-		return nil
-	}
-	return last.Releases
 }
 
 func (c *cache) writeJSON(name string, value any) error {

@@ -35,6 +35,7 @@ type client struct {
 	ctx     context.Context
 	src     fetch.Source // the URL or the folder of the metadata
 	channel string
+	trident string // the version of this process
 	now     time.Time
 	root    string // the root folder of the host
 	dir     string // the cache
@@ -73,15 +74,27 @@ func (c *client) read() (catalog, error) {
 		return catalog{}, err
 	}
 	set, err := c.refresh(cache)
+	var last lastReleases
+	known := false
 	if err == nil {
-		err = guard(func() error { return c.loadChannel(set, cache) })
+		err = guard(func() error {
+			if last, known = c.unchanged(set, cache); known {
+				return nil
+			}
+			return c.loadChannel(set, cache)
+		})
 	}
 	if kept := cache.keep(set, c.got); kept != nil {
 		return catalog{}, kept
 	}
 	if err == nil {
-		out := catalog{releases: c.releases(set), refreshed: c.now.UTC(), expires: expiry(set, c.channel)}
-		return out, cache.keepCatalog(c.channel, out)
+		if !known {
+			if last, err = c.keepReleases(set, cache); err != nil {
+				return catalog{}, err
+			}
+		}
+		out := catalog{releases: last.Releases, refreshed: c.now.UTC(), expires: expiry(set, last.Expires)}
+		return out, cache.keepRefresh(out)
 	}
 	reason, fault := c.explain(err, set)
 	if fault != nil {
@@ -89,7 +102,7 @@ func (c *client) read() (catalog, error) {
 	}
 	out := catalog{faults: []Reason{reason}, refreshed: cache.state.Refreshed, expires: cache.state.Expires}
 	if reason.Kind != NoChannel {
-		out.releases = cache.lastKnown(c.channel)
+		out.releases = cache.last(c.channel).Releases
 	}
 	if expires := out.expires; !expires.IsZero() && !expires.After(c.now) && reason.Kind != Stale {
 		out.faults = append(out.faults, staleSince(expires, c.now))

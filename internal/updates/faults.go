@@ -35,7 +35,7 @@ func (c *client) explain(err error, set trustedmetadata.TrustedMetadata) (Reason
 	case errors.Is(err, errNoChannel):
 		return Reason{Kind: NoChannel, Message: fmt.Sprintf("The update feed does not have the channel %q.", c.channel)}, nil
 	case errors.Is(err, &metadata.ErrExpiredMetadata{}):
-		return staleSince(expiry(set, c.channel), c.now), nil
+		return staleSince(expiry(set, time.Time{}), c.now), nil
 	case errors.Is(err, &metadata.ErrBadVersionNumber{}):
 		return untrusted("the update feed has older metadata than this host has seen, or metadata of several states: %s: %w", file, err)
 	case errors.Is(err, &metadata.ErrUnsignedMetadata{}):
@@ -77,9 +77,10 @@ func staleSince(expired, now time.Time) Reason {
 	return Reason{Kind: Stale, Message: fmt.Sprintf("The metadata of the update feed has expired: it was valid until %s and is %s too old.", expired.UTC().Format(time.RFC3339), age)}
 }
 
-// expiry returns when the first of the roles in set expires; zero if set has none.
-func expiry(set trustedmetadata.TrustedMetadata, channel string) (first time.Time) {
-	var all []time.Time
+// expiry returns when the first of the roles in set, or the role of the channel, expires; zero
+// if set has none, and channel is zero.
+func expiry(set trustedmetadata.TrustedMetadata, channel time.Time) (first time.Time) {
+	all := []time.Time{channel}
 	if set.Root != nil {
 		all = append(all, set.Root.Signed.Expires)
 	}
@@ -89,13 +90,11 @@ func expiry(set trustedmetadata.TrustedMetadata, channel string) (first time.Tim
 	if set.Snapshot != nil {
 		all = append(all, set.Snapshot.Signed.Expires)
 	}
-	for _, role := range []string{metadata.TARGETS, channel} {
-		if targets := set.Targets[role]; targets != nil {
-			all = append(all, targets.Signed.Expires)
-		}
+	if targets := set.Targets[metadata.TARGETS]; targets != nil {
+		all = append(all, targets.Signed.Expires)
 	}
 	for _, t := range all {
-		if first.IsZero() || t.Before(first) {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
 			first = t
 		}
 	}

@@ -132,7 +132,7 @@ func (s *Service) ask(ctx context.Context) (*answer, error) {
 	timed, cancel := fetch.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	c := &client{
-		ctx: timed, src: src, channel: a.channel, now: a.now, root: s.Root, logger: s.Logger,
+		ctx: timed, src: src, channel: a.channel, trident: s.Version, now: a.now, root: s.Root, logger: s.Logger,
 		dir: filepath.Join(s.Root, CacheDir),
 	}
 	a.catalog, err = c.read()

@@ -1,6 +1,7 @@
 // Command blocks measures how many bytes travel when a host that has an image fetches a newer
 // one: an upgrade of Trident from an earlier commit by a patch, and an extension of which some
-// blocks changed by ranges. It compares the extension with a full download at 100 Mbit/s.
+// blocks changed by ranges. It compares the extension with a full download, and with casync(1) if
+// that is installed, at 100 Mbit/s.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +85,11 @@ func (b *bencher) serve() error {
 
 func (b *bencher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("ETag", `"1"`)
-	http.ServeContent(counted{w, &b.sent}, r, "", time.Time{}, bytes.NewReader(b.files[r.URL.Path]))
+	if file, ok := b.files[r.URL.Path]; ok {
+		http.ServeContent(counted{w, &b.sent}, r, "", time.Time{}, bytes.NewReader(file))
+		return
+	}
+	http.FileServer(http.Dir(b.dir)).ServeHTTP(counted{w, &b.sent}, r)
 }
 
 type counted struct {
@@ -128,7 +134,7 @@ func (b *bencher) extension(ctx context.Context, size int) error {
 	for _, block := range random.Perm(size / 4096)[:size/4096/20] {
 		content[block*4096+random.IntN(4096)] ^= 0xff
 	}
-	image, _, err := b.image(ctx, "new", content)
+	image, newPath, err := b.image(ctx, "new", content)
 	if err != nil {
 		return err
 	}
@@ -143,11 +149,47 @@ func (b *bencher) extension(ctx context.Context, size int) error {
 	if err != nil {
 		return err
 	}
-	return b.row("the same, full download at 100 Mbit/s", "", image, func(part string) error {
+	err = b.row("the same, full download at 100 Mbit/s", "", image, func(part string) error {
 		src.Meter = fetch.NewMeter(rate, 0, 0)
 		_, err := fetch.Download(ctx, src, part, fetch.Limits{}, nil, nil)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return b.casync(ctx, oldPath, newPath, image)
+}
+
+// casync fetches the same image with casync(1), which has the old image as its seed, with the
+// chunks of its default size and with the smallest that it makes of blocks of 4 KiB.
+func (b *bencher) casync(ctx context.Context, oldPath, newPath string, image []byte) error {
+	if _, err := exec.LookPath("casync"); err != nil {
+		fmt.Println("the same, casync: not installed")
+		return nil
+	}
+	for _, chunks := range []string{"16384:65536:262144", "1024:4096:16384"} {
+		store := "/" + chunks + "/"
+		if err := os.Mkdir(filepath.Join(b.dir, chunks), 0o755); err != nil {
+			return err
+		}
+		index := filepath.Join(b.dir, store, "new.caibx")
+		if out, err := exec.CommandContext(ctx, "casync", "make", "--chunk-size="+chunks, index, newPath).CombinedOutput(); err != nil {
+			return fmt.Errorf("casync make: %w\n%s", err, out)
+		}
+		_, average, _ := strings.Cut(chunks, ":")
+		average, _, _ = strings.Cut(average, ":")
+		err := b.row("the same, casync, chunks of "+average, "", image, func(part string) error {
+			out, err := exec.CommandContext(ctx, "casync", "extract", "--chunk-size="+chunks, fmt.Sprintf("--rate-limit-bps=%d", int(rate)), "--seed="+oldPath, b.url+store+"new.caibx", part).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("casync extract: %w\n%s", err, out)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // image builds a signed image with one file of that content.
