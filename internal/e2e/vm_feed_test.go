@@ -3,7 +3,11 @@
 package e2e
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,7 +39,7 @@ type servedFeed struct {
 func (g *guest) feed(policy string) *servedFeed {
 	g.t.Helper()
 	f := &servedFeed{g: g, dir: filepath.Join(g.t.TempDir(), "feed"), keys: filepath.Join(g.t.TempDir(), "keys"), sent: map[string]int64{}}
-	f.run("init")
+	f.run("init", "--time", daysAgo(30)) // so that it can be published as of earlier days
 	f.serve()
 	root, err := os.ReadFile(filepath.Join(f.keys, "for-hosts", "feed-root.json"))
 	if err != nil {
@@ -183,9 +187,9 @@ func (g *guest) operations() int {
 func TestAHostFindsNewVersionsInAFeed(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	g.mustUpgrade("trident_2.0.0_x86-64.raw")
 	f := g.feed("auto: activate\n")
 	f.publish("trident_2.0.0_x86-64.raw", false)
+	g.inSubtest(t).bySysupdate(f)
 	g.wantReasons(good, selfv1.ReasonKind_REASON_KIND_CURRENT)
 
 	const second, image2, patch2 = good2, "trident_2.1.0_x86-64.raw", "trident_2.0.0_2.1.0_x86-64.patch"
@@ -206,20 +210,117 @@ func TestAHostFindsNewVersionsInAFeed(t *testing.T) {
 	g.inSubtest(t).badVersion(f)
 	g.inSubtest(t).ownersWill(f)
 
-	t.Log("a server that offers old metadata, or metadata without an end")
-	newest := f.metadata()
-	f.restore(first)
-	g.wantReasons("", selfv1.ReasonKind_REASON_KIND_FEED_UNTRUSTED)
-	f.restore(newest)
-	f.endless = "timestamp.json"
-	g.wantReasons("", selfv1.ReasonKind_REASON_KIND_FEED_UNTRUSTED)
-	f.endless = ""
-	if err := os.Rename(filepath.Join(f.dir, "tuf"), filepath.Join(f.dir, "elsewhere")); err != nil {
-		t.Fatal(err)
-	}
-	g.wantReasons("", selfv1.ReasonKind_REASON_KIND_FEED_UNREACHABLE)
+	g.inSubtest(t).attacks(f, first)
 	g.elapse()
 	g.checkVersion(second)
+}
+
+// daysAgo is the time n days ago, in the form of the flag --time.
+func daysAgo(n int) string {
+	return time.Now().AddDate(0, 0, -n).UTC().Format(time.RFC3339)
+}
+
+// bySysupdate takes the version of the feed by systemd-sysupdate, which fills the incoming folder
+// and changes nothing else, on a host whose /usr is writable: Trident does not activate a version
+// there by itself, and says why.
+func (g *guest) bySysupdate(f *servedFeed) {
+	g.t.Helper()
+	u := g.checkUpdates()
+	if why := u.GetAutoReasons(); u.GetOffer().GetVersion() != good || u.GetAuto() != selfv1.Auto_AUTO_STAGE || len(why) != 1 || why[0].GetKind() != selfv1.ReasonKind_REASON_KIND_HOST {
+		g.t.Errorf("%s is offered, and Trident may %s by itself: %v", u.GetOffer().GetVersion(), u.GetAuto(), why)
+	}
+	pubring, err := os.ReadFile(filepath.Join(f.keys, "for-hosts", "import-pubring.gpg"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if out, err := g.Run(g.t.Context(), "cat > /etc/systemd/import-pubring.gpg", bytes.NewReader(pubring)); err != nil {
+		g.t.Fatalf("%v\n%s", err, out)
+	}
+	g.sh(fmt.Sprintf(`mkdir -p /etc/sysupdate.trident.d /var/lib/trident/incoming
+cat > /etc/sysupdate.trident.d/50-trident.transfer <<'END'
+[Transfer]
+Verify=yes
+
+[Source]
+Type=url-file
+Path=http://%s/stable/%%a/
+MatchPattern=trident_@v_%%a.raw
+
+[Target]
+Type=regular-file
+Path=/var/lib/trident/incoming
+MatchPattern=trident_@v_%%a.raw
+Mode=0600
+InstancesMax=2
+END`, imagePort))
+	const state = "ls -lR /var/lib/extensions /var/lib/trident/self 2>&1"
+	before := g.sh(state)
+	g.t.Log(g.sh("/usr/lib/systemd/systemd-sysupdate --component=trident --no-pager list && /usr/lib/systemd/systemd-sysupdate --component=trident --no-pager update"))
+	g.checkVersion(base)
+	if after := g.sh(state); after != before {
+		g.t.Errorf("systemd-sysupdate has changed the store:\n%s\n%s", before, after)
+	}
+	if got := g.sh("ls -A /var/lib/trident/incoming"); got != "trident_"+good+"_x86-64.raw" {
+		g.t.Errorf("the incoming folder has %q", got)
+	}
+	if op, errs, code := g.offer("upgrade", "--incoming", "--allow-read-only-usr"); code != 0 {
+		g.t.Fatalf("upgrade --incoming: %d, %v\n%s", code, op.GetFailure(), errs)
+	}
+	g.checkVersion(good)
+}
+
+// attacks serves the feed as an attacker would, each time after a new publication, and wants
+// nothing to be offered. old is the metadata of an earlier publication.
+func (g *guest) attacks(f *servedFeed, old map[string][]byte) {
+	g.t.Helper()
+	stranger := &servedFeed{g: g, dir: filepath.Join(g.t.TempDir(), "feed"), keys: filepath.Join(g.t.TempDir(), "keys")}
+	stranger.run("init")
+	stranger.publish("exits.raw", false)
+	for _, attack := range []struct {
+		name string
+		do   func(newest map[string][]byte)
+		want selfv1.ReasonKind
+	}{
+		{"older metadata", func(map[string][]byte) { f.restore(old) }, selfv1.ReasonKind_REASON_KIND_FEED_UNTRUSTED},
+		{"metadata that is frozen since a week ago", func(map[string][]byte) { f.run("publish", "--time", daysAgo(8)) }, selfv1.ReasonKind_REASON_KIND_FEED_STALE},
+		{"the snapshot of another time", func(newest map[string][]byte) {
+			snapshots := slices.DeleteFunc(slices.Collect(maps.Keys(newest)), func(name string) bool { return !strings.HasSuffix(name, ".snapshot.json") })
+			slices.SortFunc(snapshots, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+			f.restore(map[string][]byte{snapshots[len(snapshots)-1]: newest[snapshots[0]]})
+		}, selfv1.ReasonKind_REASON_KIND_FEED_UNTRUSTED},
+		{"metadata that other keys have signed", func(map[string][]byte) { f.restore(stranger.metadata()) }, selfv1.ReasonKind_REASON_KIND_FEED_UNTRUSTED},
+		{"metadata without an end", func(map[string][]byte) { f.setEndless("timestamp.json") }, selfv1.ReasonKind_REASON_KIND_FEED_UNTRUSTED},
+		{"no metadata", func(newest map[string][]byte) {
+			for name := range newest {
+				if err := os.Remove(filepath.Join(f.dir, "tuf", name)); err != nil {
+					g.t.Fatal(err)
+				}
+			}
+		}, selfv1.ReasonKind_REASON_KIND_FEED_UNREACHABLE},
+	} {
+		g.t.Log(attack.name)
+		f.run("publish")
+		if offer := g.checkUpdates().GetOffer(); offer == nil {
+			g.t.Errorf("before %s: nothing is offered", attack.name)
+		}
+		f.run("publish") // what the host has not seen
+		newest := f.metadata()
+		attack.do(newest)
+		g.wantReasons("", attack.want)
+		f.setEndless("")
+		f.restore(newest)
+	}
+	// The last attack again, so that the host has nothing to do when its timer elapses.
+	if err := os.RemoveAll(filepath.Join(f.dir, "tuf")); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// setEndless makes the file of that name endless; "" for none.
+func (f *servedFeed) setEndless(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endless = name
 }
 
 // badVersion offers a version that crashes, and cuts the power in the middle of its fetch.

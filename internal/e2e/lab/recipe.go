@@ -63,8 +63,7 @@ func packages() []string {
 	return []string{
 		"systemd", "systemd-sysv", "systemd-container", "systemd-repart", "dbus", "udev", "kmod", "dmsetup",
 		"cryptsetup-bin", "openssh-server", "rpm", "iproute2", "util-linux", "e2fsprogs", "zstd", "busybox-static",
-		"dosfstools", "xfsprogs", "fdisk", "efibootmgr",
-		"mdadm",
+		"dosfstools", "xfsprogs", "fdisk", "efibootmgr", "gpg", "mdadm",
 		"linux-image-cloud-amd64",
 	}
 }
