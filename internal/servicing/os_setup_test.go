@@ -118,15 +118,21 @@ func TestTridentsOwnImageIsRefusedForANewSystem(t *testing.T) {
 // the disk is written.
 func TestExtensionsThatTheHostHasNoRoomForAreFetchedIntoTheNewSystem(t *testing.T) {
 	t.Parallel()
-	a, settings, own := newAlbum(t), newGallery(t).settings, newGallery(t).trident2
-	// withFull installs a version with an extension, for which the host is full.
-	withFull := func(class string, p picture, check func(w *osWorld, op *operation.Operation)) {
+	a, g := newAlbum(t), newGallery(t)
+	// withFull installs a version with extensions, for which the host is full.
+	withFull := func(class string, check func(w *osWorld, op *operation.Operation), pictures ...picture) {
 		t.Helper()
-		text := inVersion(v1, fmt.Sprintf("  %s: [{url: %q, sha384: %s}]\n", class, p.url(), p.sha))
+		var list []string
+		for _, p := range pictures {
+			list = append(list, fmt.Sprintf("{url: %q, sha384: %s}", p.url(), p.sha))
+		}
+		text := inVersion(v1, fmt.Sprintf("  %s: [%s]\n", class, strings.Join(list, ", ")))
 		synctest.Test(t, func(t *testing.T) {
 			w := newOSWorld(t, a)
 			w.powerOn()
-			write(t, filepath.Join(w.root, "srv", p.sha), string(p.data))
+			for _, p := range pictures {
+				write(t, filepath.Join(w.root, "srv", p.sha), string(p.data))
+			}
 			w.FullAfter = "make room for extensions"
 			kind, start := installing(text, true, true)(w)
 			op := w.run(kind, start, "")
@@ -138,17 +144,25 @@ func TestExtensionsThatTheHostHasNoRoomForAreFetchedIntoTheNewSystem(t *testing.
 			w.rest()
 		})
 	}
-	withFull("confexts", settings, func(w *osWorld, op *operation.Operation) {
+	withFull("confexts", func(w *osWorld, op *operation.Operation) {
 		data := fileText(t, filepath.Join(w.root, "var/lib/confexts/settings.raw"))
-		if op.Phase != operation.Done || data != string(settings.data) {
+		if op.Phase != operation.Done || data != string(g.settings.data) {
 			t.Errorf("%s: %+v: the extension has %d bytes", op.Phase, op.Failure, len(data))
 		}
-	})
-	withFull("sysexts", own, func(w *osWorld, op *operation.Operation) {
-		if f := op.Failure; op.Phase != operation.Undone || op.Reached != "configure" || f.Kind != errkind.Unsupported || f.Name != "PopulateExtensionImages" || !strings.Contains(f.Message, "an image of Trident itself") {
-			t.Errorf("%s at %q: %+v", op.Phase, op.Reached, f)
+	}, g.settings)
+	refused := func(kind errkind.Kind, says string) func(*osWorld, *operation.Operation) {
+		return func(_ *osWorld, op *operation.Operation) {
+			t.Helper()
+			if f := op.Failure; op.Phase != operation.Undone || op.Reached != "configure" || f.Kind != kind || f.Name != "PopulateExtensionImages" || !strings.Contains(f.Message, says) {
+				t.Errorf("%s at %q: %+v", op.Phase, op.Reached, f)
+			}
 		}
-	})
+	}
+	withFull("sysexts", refused(errkind.Unsupported, "an image of Trident itself"), g.trident2)
+	withFull("sysexts", refused(errkind.Invalid, "two sysexts would be at /var/lib/extensions/app.raw"), g.app1, g.app2)
+	other := g.tool
+	other.data = g.app1.data // not the file of this digest
+	withFull("sysexts", refused(errkind.Corrupt, "SHA-384"), other)
 }
 
 // The settings of Trident itself are in the new system.

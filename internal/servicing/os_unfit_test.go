@@ -167,6 +167,10 @@ func TestAnImageThatDoesNotFitIsRefused(t *testing.T) {
 		{title: "an ESP without boot files", image: onlyRoot, config: func(text string) string {
 			return replaced("{deviceId: esp, mountPoint: /boot/efi}", "{deviceId: esp, source: new, mountPoint: /boot/efi}")(text)
 		}, kind: errkind.Invalid, named: "EspMountPointMismatch", says: "the EFI system partition does not get the image's boot files"},
+		{title: "nothing for the configuration", image: func(all fields) { all["images"] = []any{filesystem(all, "/")} }, config: func(text string) string {
+			text = replaced("{deviceId: esp, mountPoint: /boot/efi}", "{deviceId: esp, source: new, mountPoint: /boot/efi}")(text)
+			return replaced("{deviceId: root, mountPoint: /}", "{deviceId: root, source: new, mountPoint: /}")(text)
+		}, kind: errkind.Invalid, named: "MissingOsImageFilesystem", says: "no file system of the configuration comes from the image"},
 	} {
 		t.Run(c.title, func(t *testing.T) {
 			from := a.v1
