@@ -1,6 +1,7 @@
 package build
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -62,6 +63,51 @@ func TestPartitionsAndMountsAreReadOrRefused(t *testing.T) {
 		_, err := parseMounts([]string{text})
 		if fault == "" && err != nil || fault != "" && (errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), fault)) {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A disk is made of whole partitions, and each fault is named by its flag.
+func TestADiskOfPartitionsIsAssembledOrRefused(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"os-release": "ID=test\n", "a": strings.Repeat("a", 8<<10), "b": strings.Repeat("b", 4<<10), "empty": ""} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const root, hash = "name=root,type=root,file=a", "name=hash,type=root-verity,file=b"
+	for name, c := range map[string]struct {
+		partitions []string
+		fault      string
+		mounts     []image.Mount
+	}{
+		"mounted":               {[]string{root + ",mount=/,fstype=ext4,fsuuid=1-2", "name=data,type=linux-generic,file=b"}, "", []image.Mount{{Number: 1, MountPoint: "/", Type: "ext4", UUID: "1-2"}}},
+		"hash tree":             {[]string{hash, root + ",mount=/,verity=hash,roothash=ab"}, "", []image.Mount{{Number: 2, MountPoint: "/", RootHash: "ab", HashTree: 1}}},
+		"hash tree in the same": {[]string{root + ",mount=/,verity=root,roothash=ab,hashoffset=4096"}, "", []image.Mount{{Number: 1, MountPoint: "/", RootHash: "ab", HashTree: 1, HashOffset: 4096}}},
+		"another hash tree":     {[]string{root + ",mount=/,verity=hash,roothash=ab"}, `no partition has the name "hash"`, nil},
+		"not mounted":           {[]string{root + ",fstype=ext4"}, "root has no mount", nil},
+		"name twice":            {[]string{root, root}, `two partitions have the name "root"`, nil},
+		"no name":               {[]string{"type=root,file=a"}, "name is missing", nil},
+		"no type":               {[]string{"name=root,file=a"}, "type is missing", nil},
+		"no file":               {[]string{"name=root,type=root"}, "file is missing", nil},
+		"unknown type":          {[]string{"name=root,type=nothing,file=a"}, `type is "nothing"`, nil},
+		"unknown key":           {[]string{root + ",size=4"}, "size", nil},
+		"empty file":            {[]string{"name=root,type=root,file=empty"}, "read --partition root: empty is empty", nil},
+		"offset without a tree": {[]string{root + ",mount=/,hashoffset=4096"}, "hashoffset", nil},
+	} {
+		i := &Image{Spec: image.Spec{Arch: image.AMD64}}
+		err := i.assemble(c.partitions)
+		i.Close()
+		if c.fault == "" && err != nil || c.fault != "" && (errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), c.fault)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(c.mounts, i.Spec.Mounts); diff != "" && c.fault == "" {
+			t.Errorf("%s:\n%s", name, diff)
+		}
+	}
+	for name, c := range map[string]struct{ o, fault string }{"no os-release": {"none", "read --os-release: "}, "empty os-release": {"empty", "empty is empty"}} {
+		if _, err := Open(Options{Arch: "amd64", OSRelease: c.o, Partitions: []string{root}}); err == nil || !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
