@@ -63,6 +63,8 @@ func TestUpstreamsFlagsBecomeOptions(t *testing.T) {
 		commandtest.Want(t, &daemonOptions{args: []string{"--idle-timeout", "1h30m0s", "--log-level", "debug", "--socket", "/x"}}, got, err)
 		got, err = commandtest.Parse(t, newDaemonCommand)
 		commandtest.Want(t, &daemonOptions{args: []string{"--idle-timeout", "5m0s", "--log-level", "info"}}, got, err)
+		got, err = commandtest.Parse(t, newDaemonCommand, "--inactivity-timeout", "1w 1d 1us500ns", "-v", "OFF") // the daemon has no level below error
+		commandtest.Want(t, &daemonOptions{args: []string{"--idle-timeout", "192h0m0.0000015s", "--log-level", "error"}}, got, err)
 	})
 }
 
