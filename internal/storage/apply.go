@@ -45,10 +45,8 @@ func (p *Plan) Apply(ctx context.Context, tools Tools, touch Touch) error {
 			return d.fault(err)
 		}
 	}
-	for _, r := range p.releases {
-		if err := r.end(ctx, tools, touch); err != nil {
-			return err
-		}
+	if err := p.end(ctx, tools, touch); err != nil {
+		return err
 	}
 	for _, d := range p.disks {
 		if err := d.apply(ctx, tools, touch); err != nil {

@@ -22,11 +22,13 @@ import (
 type bench struct {
 	disks map[string]*blockdevtest.Memory
 	ran   []string
+	over  *layered
 }
 
 func newBench(t testing.TB, inv *blockdev.Inventory) *bench {
 	t.Helper()
 	b := &bench{disks: map[string]*blockdevtest.Memory{}}
+	b.over = newLayered(b)
 	for _, d := range inv.Disks {
 		m := blockdevtest.New(d.Size, d.SectorSize)
 		b.disks[d.Path] = m
@@ -50,7 +52,7 @@ func newBench(t testing.TB, inv *blockdev.Inventory) *bench {
 
 func (b *bench) tools() Tools {
 	return Tools{
-		Runner: run.Func(b.run), Open: b.open,
+		Runner: run.Func(b.run), Open: b.open, Arrays: b.over, Volumes: volumes{layered: b.over}, Key: keyOf,
 		Await: func(_ context.Context, paths ...string) error {
 			_, err := b.open(paths[0], false)
 			return err
@@ -59,9 +61,16 @@ func (b *bench) tools() Tools {
 }
 
 // open finds partitions by the table on the disk, as the kernel does.
-func (b *bench) open(path string, _ bool) (blockdev.Device, error) {
-	if m := b.disks[path]; m != nil {
+func (b *bench) open(path string, exclusive bool) (blockdev.Device, error) {
+	m := b.disks[path]
+	if exclusive && (m != nil && len(b.over.arrays)+len(b.over.volumes) > 0 || len(b.over.holders(b.over.kernelPath(path))) > 0) {
+		return nil, errkind.Errorf(errkind.Precondition, "open %s: the device is in use", path)
+	}
+	if m != nil {
 		return m, nil
+	}
+	if dev, ok, err := b.over.open(path); ok {
+		return dev, err
 	}
 	for disk, m := range b.disks {
 		table, err := gpt.ReadDisk(m, m.Size(), m.SectorSize())
@@ -144,6 +153,7 @@ func (b *bench) check(t *testing.T, plan *Plan, when string) {
 			t.Errorf("%s: %s has %+v, want %+v", when, f.ID, got, f)
 		}
 	}
+	b.checkLayers(t, plan, when)
 	for _, d := range plan.described.Disks {
 		for _, p := range d.Partitions {
 			head := make([]byte, 8)
@@ -169,6 +179,7 @@ func hosts(t testing.TB) map[string]struct {
 		"4 KiB":        {abConfig, inventory(four)},
 		"over another": {abConfig, inventory(usedDisk(t, "sda", 16*gib, []old{{"EFI", mib, 512 * mib, "vfat", blockdev.Use{}}, {"x", gib, 15*gib - mib, "ext4", blockdev.Use{}}}))},
 		"adopt":        {adoptConfig, adoptHost(t)},
+		"layers":       {raidConfig, inventory(emptyDisk("sda", 16*gib), emptyDisk("sdb", 16*gib))},
 	}
 }
 
@@ -256,6 +267,7 @@ func TestApplyingSurvivesPowerCuts(t *testing.T) {
 							t.Fatalf("%s: %v", when, err)
 						}
 						b.powerCut(rand.New(rand.NewPCG(s, uint64(cuts))))
+						b.over.assemble(b.inventory(h.inv))
 						now := b.inventory(h.inv)
 						b.oldOrNew(t, when, h.inv, want)
 						again, err := NewPlan(spec, now, request(Install))
@@ -284,6 +296,7 @@ func (b *bench) powerCut(keep *rand.Rand) {
 	for path, m := range b.disks {
 		b.disks[path] = m.Crash(keep)
 	}
+	b.over = newLayered(b)
 }
 
 func (b *bench) oldOrNew(t *testing.T, when string, inv *blockdev.Inventory, plan *Plan) {
@@ -314,11 +327,14 @@ func (b *bench) inventory(before *blockdev.Inventory) *blockdev.Inventory {
 			for _, e := range table.Entries {
 				name := blockdev.PartitionName(d.Name, e.Number)
 				d.Partitions = append(d.Partitions, blockdev.Partition{Number: e.Number, Name: name, Path: "/dev/" + name, Offset: e.Offset, Size: e.Size,
-					Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name, Use: uses[e.Number]})
+					Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name, Use: uses[e.Number], Content: blockdev.Probe(b.disks[d.Path].Part(e.Offset, e.Size), e.Size)})
+				p := &d.Partitions[len(d.Partitions)-1]
+				p.Use.Holders = append(p.Use.Holders, b.over.holders(p.Path)...)
 			}
 		}
 		out.Disks = append(out.Disks, d)
 	}
+	out.Others = b.over.others()
 	return out
 }
 

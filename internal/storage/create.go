@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -15,27 +16,49 @@ import (
 // layerTimeout bounds the making or ending of one array or encrypted volume.
 const layerTimeout = 10 * time.Minute
 
+// end ends what the plan releases, and then the arrays and volumes that an earlier Apply of
+// the same plan has made, from the top down.
+func (p *Plan) end(ctx context.Context, tools Tools, touch Touch) error {
+	ending := slices.Clone(p.releases)
+	for _, l := range slices.Backward(p.devices()) {
+		known := slices.ContainsFunc(ending, func(r release) bool { return r.UUID == l.UUID })
+		if l.Action != Create || known {
+			continue
+		}
+		is := blockdev.Array
+		if l.Kind == LayerEncrypted {
+			is = blockdev.Encrypted
+		}
+		ending = append(ending, release{blockdev.Other{Path: l.Path, Label: l.Name, UUID: l.UUID, Is: is}})
+	}
+	for _, r := range ending {
+		if err := r.end(ctx, tools, touch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // end closes the volume, or stops the array.
 func (r release) end(ctx context.Context, tools Tools, touch Touch) error {
 	ctx, cancel := context.WithTimeout(ctx, layerTimeout)
 	defer cancel()
-	if r.Is == blockdev.Encrypted {
-		v := luks.Volume{Name: r.Label, UUID: r.UUID}
-		err := touch("close "+r.Label, func() error { return tools.Volumes.Close(ctx, v) })
-		return r.fault("close the encrypted volume", err, errkind.NameCleanupEncryption)
+	act, upstream, change := "close encrypted volume", errkind.NameCleanupEncryption, func() error {
+		return tools.Volumes.Close(ctx, luks.Volume{Name: r.Label, UUID: r.UUID})
 	}
-	id, err := gpt.ParseGUID(r.UUID)
-	if err == nil {
-		err = touch("stop array "+r.Name, func() error { return tools.Arrays.Stop(ctx, md.UUID(id)) })
+	if r.Is == blockdev.Array {
+		act, upstream, change = "stop array", errkind.NameCleanupRaid, func() error {
+			id, err := gpt.ParseGUID(r.UUID)
+			if err != nil {
+				return err
+			}
+			return tools.Arrays.Stop(ctx, md.UUID(id))
+		}
 	}
-	return r.fault("stop the array", err, errkind.NameCleanupRaid)
-}
-
-func (r release) fault(act string, err error, upstream string) error {
-	if err == nil {
-		return nil
+	if err := touch(act+" "+r.Label, change); err != nil {
+		return errkind.WithName(errkind.WithHint(fmt.Errorf("%s %q (%s): %w", act, r.Label, r.Path, err), hintUse), upstream)
 	}
-	return errkind.WithName(errkind.WithHint(fmt.Errorf("%s %s (%s): %w", act, r.Label, r.Path, err), hintUse), upstream)
+	return nil
 }
 
 // create creates the arrays and encrypted volumes, from the bottom up. It overwrites

@@ -169,3 +169,48 @@ func adoptHost(t testing.TB) *blockdev.Inventory {
 		{"old root", 8 * gib, 4 * gib, "btrfs", blockdev.Use{}},
 	}))
 }
+
+// raidConfig is a host with two disks: mirrors for the ESP and for both root file systems,
+// and a mirror below encrypted data, beside encrypted swap.
+const raidConfig = `
+storage:
+  disks:
+  - id: one
+    device: /dev/sda
+    partitionTableType: gpt
+    partitions:
+    - {id: esp-1, type: esp, size: 64M}
+    - {id: root-a-1, type: root, size: 2G}
+    - {id: root-b-1, type: root, size: 2G}
+    - {id: data-1, size: 1G}
+    - {id: swap-raw, type: swap, size: 512M}
+    - {id: trident, size: 128M}
+  - id: two
+    device: /dev/sdb
+    partitionTableType: gpt
+    partitions:
+    - {id: esp-2, type: esp, size: 64M}
+    - {id: root-a-2, type: root, size: 2G}
+    - {id: root-b-2, type: root, size: 2G}
+    - {id: data-2, size: 1G}
+  raid:
+    software:
+    - {id: esp, name: esp, level: raid1, devices: [esp-1, esp-2]}
+    - {id: root-a, name: root-a, level: raid1, devices: [root-a-1, root-a-2]}
+    - {id: root-b, name: root-b, level: raid1, devices: [root-b-1, root-b-2]}
+    - {id: data-raw, name: data, level: raid1, devices: [data-1, data-2]}
+  encryption:
+    pcrs: [7]
+    volumes:
+    - {id: data, deviceName: srv, deviceId: data-raw}
+    - {id: swap, deviceName: swap, deviceId: swap-raw}
+  abUpdate:
+    volumePairs:
+    - {id: root, volumeAId: root-a, volumeBId: root-b}
+  filesystems:
+  - {deviceId: esp, mountPoint: {path: /boot/efi, options: umask=0077}}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: data, source: new, mountPoint: /srv}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+  swap: [swap]
+`

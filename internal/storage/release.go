@@ -87,8 +87,8 @@ func (c *planner) endOne(name string, doomed map[string]int, out [][]Loss) (reas
 		return o.Is + " without a UUID that Trident can read", upstream, false
 	}
 	for _, h := range o.Use.Holders {
-		if reason, upstream, ok := c.endOne(h, doomed, out); !ok {
-			return strings.TrimSpace("held by " + h + " " + reason), upstream, false
+		if reason, _, ok := c.endOne(h, doomed, out); !ok {
+			return strings.TrimSuffix("which is held by "+h+", "+reason, ", "), upstream, false
 		}
 	}
 	c.plan.releases = append(c.plan.releases, release{*o})
