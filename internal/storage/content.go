@@ -34,10 +34,14 @@ func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 		err := errkind.Errorf(errkind.Incompatible, "it is %s in blocks of %d bytes, and its disk has sectors of %d: it cannot be mounted there", c.Type, unit, sector)
 		return false, errkind.WithHint(err, "Build the image for disks with sectors of %d bytes, or name another disk.", sector)
 	}
+	l, layered := p.layer(target.ID) // then its size is not known to the byte
 	if size > target.Size {
-		return false, errkind.Errorf(errkind.NoSpace, "it is %s of %d bytes, and its device %q has %d", c.Type, size, target.ID, target.Size)
+		on := "partition"
+		if layered {
+			on = string(l.Kind)
+		}
+		return false, errkind.Errorf(errkind.NoSpace, "it is %s of %d bytes, and its %s %q has %d", c.Type, size, on, target.ID, target.Size)
 	}
-	_, layered := p.layer(target.ID) // then its size is not known to the byte
 	return !layered && unit > 0 && size/unit == target.Size/unit, nil
 }
 

@@ -48,7 +48,7 @@ func MdadmConf(s *hostconfig.Storage, inv *blockdev.Inventory) (string, error) {
 			err := errkind.Errorf(errkind.NotFound, "make mdadm.conf: array %q: the host has no %s", r.ID, arrayPath(r.Name))
 			return "", errkind.WithName(err, errkind.NameCreateMdadmConf)
 		}
-		fmt.Fprintf(&b, "ARRAY %s metadata=1.0 UUID=%s\n", arrayPath(r.Name), arrayUUID(o.UUID))
+		fmt.Fprintf(&b, "ARRAY %s UUID=%s\n", arrayPath(r.Name), arrayUUID(o.UUID))
 	}
 	return b.String(), nil
 }

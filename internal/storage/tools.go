@@ -63,11 +63,11 @@ func (p *Plan) creates(kind LayerKind, is string) (uses, creates bool) {
 // encrypted volumes of the plan.
 func (p *Plan) CheckTools(tools Tools) error {
 	if arrays, _ := p.creates(LayerArray, blockdev.Array); arrays && tools.Arrays == nil {
-		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "there is no software RAID here to create or stop arrays with"), errkind.NameCreateRaid)
+		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "this Trident cannot set up software RAID on this host"), errkind.NameCreateRaid)
 	}
 	volumes, made := p.creates(LayerEncrypted, blockdev.Encrypted)
 	if volumes && tools.Volumes == nil || made && tools.Key == nil {
-		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "there is no encryption here to make or close encrypted volumes with"), errkind.NameEncryptBlockDevice)
+		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "this Trident cannot set up encrypted volumes on this host"), errkind.NameEncryptBlockDevice)
 	}
 	return nil
 }

@@ -20,17 +20,6 @@ func Pairs(s *hostconfig.Storage) map[string]slot.Pair[string] {
 	return out
 }
 
-// Source returns the path of the device that has the bytes of the file system on the device
-// id, as Device does: that of the data if id is a verity device.
-func Source(s *hostconfig.Storage, paths map[string]string, in slot.Slot, id string) (string, error) {
-	for _, v := range s.Verity {
-		if v.ID == id {
-			id = v.DataDeviceID
-		}
-	}
-	return Device(s, paths, in, id)
-}
-
 // Device returns the path of the device id for a host that runs from the slot in. paths has
 // the paths of the partitions, by id. Device uses in only for A/B volumes and for devices
 // that consist of one.

@@ -167,13 +167,30 @@ type Node struct {
 // link of that path to it.
 func (inv *Inventory) Node(device string) (Node, bool) {
 	if p, ok := inv.Partition(device); ok {
-		return Node{p.Path, p.Size, p.Content, p.Use}, true
+		return p.node(), true
 	}
 	if o, ok := inv.Other(device); ok {
-		return Node{o.Path, o.Size, o.Content, o.Use}, true
+		return o.node(), true
 	}
 	return Node{}, false
 }
+
+// Nodes returns all partitions, and all devices of inv.Others.
+func (inv *Inventory) Nodes() []Node {
+	var out []Node
+	for _, d := range inv.Disks {
+		for _, p := range d.Partitions {
+			out = append(out, p.node())
+		}
+	}
+	for _, o := range inv.Others {
+		out = append(out, o.node())
+	}
+	return out
+}
+
+func (p *Partition) node() Node { return Node{p.Path, p.Size, p.Content, p.Use} }
+func (o *Other) node() Node     { return Node{o.Path, o.Size, o.Content, o.Use} }
 
 // Bottom returns the names of the disks and partitions that the device with that name
 // rests on, through all devices between, sorted. A disk or partition rests on itself.
