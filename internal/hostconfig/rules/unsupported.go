@@ -54,22 +54,10 @@ func (c *checker) checkDisks() {
 
 // warnUnsupported warns of settings that this version of Trident ignores, or for which it refuses an installation.
 func (c *checker) warnUnsupported() {
-	const refused = "this version of Trident cannot set up %s yet, and refuses the installation"
 	s := &c.spec.Storage
-	for i, r := range s.RAID.Software {
-		c.warn(fmt.Sprintf("storage.raid.software[%d]", i), "RAID array %q: "+refused, form.Shorten(r.ID), "software RAID")
-	}
-	if s.Encryption != nil {
-		for i, v := range s.Encryption.Volumes {
-			c.warn(fmt.Sprintf("storage.encryption.volumes[%d]", i), "encrypted volume %q: "+refused, form.Shorten(v.ID), "encryption")
-		}
-	}
-	for i, v := range s.Verity {
-		c.warn(fmt.Sprintf("storage.verity[%d]", i), "verity device %q: "+refused, form.Shorten(v.ID), "dm-verity")
-	}
 	for i := range s.Filesystems {
 		if f := &s.Filesystems[i]; f.Source == hostconfig.FromNew && f.Type == hostconfig.Overlay {
-			c.warn(filesystemAt(i)+".type", refused, "file systems of type overlay")
+			c.warn(filesystemAt(i)+".type", "this version of Trident cannot set up file systems of type overlay yet, and refuses the installation")
 		}
 	}
 	if args := c.spec.OS.KernelCommandLine.ExtraCommandLine; len(args) > 0 {
