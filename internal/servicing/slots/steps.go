@@ -39,7 +39,7 @@ type Service struct {
 func New(d *disks.Disks, linkTrident func(root string) (version string, err error), handOverLogs func(ctx context.Context, operationID, dir string) error) *Service {
 	return &Service{
 		Host: d.Host, disks: d, live: &liveos.Live{Host: d.Host},
-		newOS:  &newos.OS{Host: d.Host, Machine: d.Machine, LinkTrident: linkTrident, HandOverLogs: handOverLogs},
+		newOS:  &newos.OS{Host: d.Host, Machine: d.Machine, LinkTrident: linkTrident, HandOverLogs: handOverLogs, Reopen: d.Reopen},
 		loader: &loader.Loader{Host: d.Host, Machine: d.Machine, Disks: d},
 	}
 }

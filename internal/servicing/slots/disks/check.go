@@ -41,8 +41,8 @@ func (d *Disks) checkKept(_ context.Context, r *record.Run, e *record.Examined) 
 		if err != nil {
 			return err
 		}
-		if p, ok := inv.Partition(target.Path); ok && target.Action != storage.Create && p.Content.Type == "" {
-			err := errkind.Errorf(errkind.Precondition, "partition %q (%s), for %s, has no file system that is known", target.ID, target.Path, f.MountPoint.Path)
+		if n, ok := inv.Node(target.Path); ok && target.Action != storage.Create && n.Content.Type == "" {
+			err := errkind.Errorf(errkind.Precondition, "device %q (%s), for %s, has no file system that is known", target.ID, target.Path, f.MountPoint.Path)
 			return errkind.WithName(err, errkind.NameMountNewroot)
 		}
 	}
@@ -103,6 +103,9 @@ func (d *Disks) checkWritable(p record.Part, e *record.Examined) error {
 
 // checkTools fails if this host lacks a program that a later step runs.
 func (d *Disks) checkTools(_ context.Context, r *record.Run, e *record.Examined) error {
+	if err := e.Plan.CheckTools(d.tools(r)); err != nil {
+		return err
+	}
 	tools := e.Plan.Tools()
 	if d.Machine.Disks.Udev && r.State.Purpose == record.Installs {
 		tools = append(tools, "udevadm")

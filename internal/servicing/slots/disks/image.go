@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/luks"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
@@ -34,6 +35,19 @@ const (
 type Disks struct {
 	*change.Host
 	Machine machine.Machine
+	// Keys returns what gives the keys of the encrypted volumes of an operation, by their ids:
+	// the same key at each call, until the operation ends. Without Keys, Disks makes no
+	// encrypted volumes.
+	Keys func(r *record.Run) func(volumeID string) (luks.Key, error)
+}
+
+// tools returns how an operation reaches the disks.
+func (d *Disks) tools(r *record.Run) storage.Tools {
+	t := d.Machine.Disks
+	if d.Keys != nil {
+		t.Key = d.Keys(r)
+	}
+	return t
 }
 
 // openImage opens the image that the record pins, or else the present one.
@@ -209,12 +223,10 @@ func (d *Disks) otherUUIDs(m *image.Metadata, r *record.Run) error {
 		if f.UUID == "" || slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return p.ESP && p.File == f.Image.Path }) {
 			continue
 		}
-		for _, d := range inv.Disks {
-			for _, p := range d.Partitions {
-				if p.Use.InUse() && strings.EqualFold(p.Content.UUID, f.UUID) {
-					err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, as has %s, which is %s", f.MountPoint, f.UUID, p.Path, p.Use)
-					return errkind.WithName(errkind.WithHint(err, "Build the image again, with new UUIDs for its file systems."), errkind.NameDuplicateFsUuidAbUpdate)
-				}
+		for _, n := range inv.Nodes() {
+			if n.Use.InUse() && strings.EqualFold(n.Content.UUID, f.UUID) {
+				err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, as has %s, which is %s", f.MountPoint, f.UUID, n.Path, n.Use)
+				return errkind.WithName(errkind.WithHint(err, "Build the image again, with new UUIDs for its file systems."), errkind.NameDuplicateFsUuidAbUpdate)
 			}
 		}
 	}

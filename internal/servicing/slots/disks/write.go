@@ -27,11 +27,24 @@ func (d *Disks) Partition(ctx context.Context, r *record.Run, c *hostconfig.Conf
 	if err != nil {
 		return err
 	}
-	if err := plan.Apply(ctx, d.Machine.Disks, d.Touch); err != nil {
+	if err := plan.Apply(ctx, d.tools(r), d.Touch); err != nil {
 		return err
 	}
 	r.State.Partitioned = true
 	return nil
+}
+
+// Reopen opens the encrypted volumes of an installation that Partition has made, which are
+// closed after a reboot of the live system.
+func (d *Disks) Reopen(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
+	if e := c.Spec().Storage.Encryption; e == nil || len(e.Volumes) == 0 || r.State.Purpose != record.Installs {
+		return nil
+	}
+	plan, err := d.plan(r, c)
+	if err != nil {
+		return err
+	}
+	return plan.Reopen(ctx, d.tools(r), d.Touch)
 }
 
 // Write writes each part to its device, and only then has verified it: nothing boots the
@@ -42,6 +55,9 @@ func (d *Disks) Write(ctx context.Context, r *record.Run, c *hostconfig.Config) 
 	}
 	plan, err := d.plan(r, c)
 	if err != nil {
+		return err
+	}
+	if err := d.Reopen(ctx, r, c); err != nil {
 		return err
 	}
 	ctx, cancel := fetch.WithTimeout(ctx, change.FetchTimeout(c))

@@ -49,14 +49,14 @@ func (l *Loader) Running(c *hostconfig.Config, paths record.Devices) (slot.Slot,
 		if err != nil {
 			return 0, err
 		}
-		if p, ok := inv.Partition(dev); ok && isRoot(p) {
+		if n, ok := inv.Node(dev); ok && isRoot(n.Use) {
 			return in, nil
 		}
 	}
 	return 0, nil
 }
 
-func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "/") }
+func isRoot(u blockdev.Use) bool { return slices.Contains(u.Mounts, "/") }
 
 // RootDevice returns the device with this host's root file system, or "unknown".
 func (l *Loader) RootDevice() string {
@@ -64,10 +64,15 @@ func (l *Loader) RootDevice() string {
 	if err != nil {
 		return "unknown"
 	}
+	for _, o := range inv.Others {
+		if isRoot(o.Use) && len(o.Use.Holders) == 0 { // else the device above it is mounted
+			return o.Path
+		}
+	}
 	for _, d := range inv.Disks {
-		for i := range d.Partitions {
-			if isRoot(&d.Partitions[i]) {
-				return d.Partitions[i].Path
+		for _, p := range d.Partitions {
+			if isRoot(p.Use) {
+				return p.Path
 			}
 		}
 	}

@@ -35,6 +35,8 @@ type OS struct {
 	// HandOverLogs copies the logs of this host, and of the operation so far, to a folder of
 	// the installed system.
 	HandOverLogs func(ctx context.Context, operationID, dir string) error
+	// Reopen opens the encrypted volumes of the new OS, if a reboot has closed them.
+	Reopen func(ctx context.Context, r *record.Run, c *hostconfig.Config) error
 }
 
 func (o *OS) extensions() *newext.Extensions { return &newext.Extensions{Host: o.Host} }
@@ -55,6 +57,9 @@ func (o *OS) withTree(ctx context.Context, r *record.Run, whole bool, use func(c
 	}
 	root := filepath.Join(o.Root, newRoot)
 	if err := o.Machine.Clear(o.Touch, filepath.Dir(root)); err != nil {
+		return err
+	}
+	if err := o.Reopen(ctx, r, c); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(root, 0o700); err != nil {
@@ -118,7 +123,7 @@ func (o *OS) runScripts(ctx context.Context, r *record.Run, point hooks.Point) e
 func (o *OS) Configure(ctx context.Context, r *record.Run) error {
 	return o.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
 		for _, part := range []func(context.Context, *record.Run, *hostconfig.Config, string) error{
-			o.writeFstab, o.carryIdentity, o.setUpOS, o.placeFiles, o.extensions().Place, o.setUpTrident, o.guard,
+			o.writeFstab, o.writeLayers, o.carryIdentity, o.setUpOS, o.placeFiles, o.extensions().Place, o.setUpTrident, o.guard,
 		} {
 			if err := part(ctx, r, c, root); err != nil {
 				if ctx.Err() != nil {
@@ -209,6 +214,12 @@ func ConfigureEffects(p *record.Examined) []change.Effect {
 	spec := p.Config.Spec()
 	o := &spec.OS
 	out.Add("write-fstab", "/etc/fstab", "write /etc/fstab of the new system")
+	if len(spec.Storage.RAID.Software) > 0 {
+		out.Add("write-mdadm-conf", mdadmConf, "write the arrays of the new system to %s", mdadmConf)
+	}
+	if e := spec.Storage.Encryption; e != nil && len(e.Volumes) > 0 {
+		out.Add("write-crypttab", crypttab, "write the encrypted volumes of the new system to %s", crypttab)
+	}
 	if p.Record.Purpose == record.Installs {
 		out.Add("reset-machine-id", "/etc/machine-id", "have the new system make a machine ID at its first boot")
 	} else {
