@@ -25,8 +25,6 @@ const (
 // rule is the entry of a method in the access table.
 type rule struct {
 	may caller
-	// unsupported says what this version cannot do; empty for a method that works.
-	unsupported string
 	// worksWithoutHost methods need nothing of Config that only a daemon has.
 	worksWithoutHost bool
 	// isQuiet methods are called by programs all the time: a success is logged only at
@@ -95,7 +93,7 @@ func access() map[string]rule {
 		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, requestLimit: maxMessage},
 		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, requestLimit: maxMessage},
 		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root},
-		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unsupported: "rebuild RAID arrays"},
+		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root},
 		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root},
 		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root},
 		tridentv1preview.RollbackService_RollbackStage_FullMethodName:               {may: root},

@@ -121,8 +121,7 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 	return grpc.StatsHandler(h)
 }
 
-// registerUpstream registers upstream's services. For a method that is not built yet the
-// access table has the error.
+// registerUpstream registers upstream's services.
 func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, parser *parser) {
 	servicer := servicer{host: c.Servicing, results: c.Servicing, runner: c.Operations, handles: table, parser: parser}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
@@ -134,7 +133,7 @@ func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, p
 	tridentv1.RegisterStreamingServiceServer(s, &streamingServer{servicer: servicer})
 	tridentv1preview.RegisterCommitServiceServer(s, &checkServer{servicer: servicer})
 	tridentv1preview.RegisterInstallServiceServer(s, &installServer{servicer: servicer})
-	tridentv1preview.RegisterRebuildRaidServiceServer(s, tridentv1preview.UnimplementedRebuildRaidServiceServer{})
+	tridentv1preview.RegisterRebuildRaidServiceServer(s, &raidServer{servicer: servicer, arrays: c.Servicing})
 }
 
 // Serve serves l until Stop. If Stop came first it returns at once.

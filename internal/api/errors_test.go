@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -71,18 +70,6 @@ func golden(t *testing.T, path, got string) {
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", path, diff)
 	}
-}
-
-func TestAnUnimplementedMethodNamesTheReason(t *testing.T) {
-	f := newFixture(t)
-	var got []string
-	for method, r := range access() {
-		if r.unsupported != "" {
-			got = append(got, sentence(f.call(t, method, &tridentv1.CommitRequest{})))
-		}
-	}
-	slices.Sort(got)
-	golden(t, "testdata/unbuilt.golden", strings.Join(got, ""))
 }
 
 func TestErrorSentences(t *testing.T) {

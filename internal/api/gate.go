@@ -179,8 +179,6 @@ func (g *gate) allow(c *call) error {
 			"run it as root")
 	case !g.hasHost && !c.rule.worksWithoutHost:
 		return errkind.Errorf(errkind.Unsupported, "%s: this server does not service a host", c.method)
-	case c.rule.unsupported != "":
-		return errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot %s yet", c.method, c.rule.unsupported)
 	}
 	return nil
 }

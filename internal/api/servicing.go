@@ -14,6 +14,7 @@ type Servicing interface {
 	changer
 	planner
 	reporter
+	rebuilder
 }
 
 // changer begins the operations on a host. Its methods return the ID of the operation

@@ -66,6 +66,9 @@ func (f *fakeServicing) begin(ctx context.Context, asked any) (string, error) {
 	return op.ID, err
 }
 
+func (f *fakeServicing) RebuildRAID(ctx context.Context) (string, error) {
+	return f.begin(ctx, "rebuild RAID arrays")
+}
 func (f *fakeServicing) Update(ctx context.Context, r servicing.UpdateRequest) (string, error) {
 	return f.begin(ctx, r)
 }

@@ -38,7 +38,9 @@ import (
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
 	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/loader"
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/rebuild"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd"
 	"github.com/trident-project/trident/internal/updates"
@@ -206,8 +208,8 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	})
 	logs := &oplog.Log{Host: host}
 	d := &disks.Disks{Host: host, Machine: machine.Real(c.Root, goruntime.GOARCH)}
-	return self, servicing.New(
-		&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, logs)
+	return self, servicing.New(&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver),
+		&wholedisk.Service{Host: host, Disks: d}, rebuild.New(&loader.Loader{Host: host, Machine: d.Machine, Disks: d}), logs)
 }
 
 // checkUser returns an error of kind Denied if a user may not run a daemon for root.

@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
+	"github.com/trident-project/trident/internal/servicing/slots/rebuild"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 )
 
@@ -246,8 +247,11 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 // kindOf returns the Kind for a kind in the journal, "" if the kind is unknown here, and
 // upstream's name of the metric that counts successful operations of it, or "".
 func kindOf(kind string) (does Kind, successMetric string) {
-	if kind == wholedisk.OpStreamDisk {
+	switch kind {
+	case wholedisk.OpStreamDisk:
 		return CleanInstall, ""
+	case rebuild.OpRebuild:
+		return None, "" // of upstream's kinds
 	}
 	if does, successMetric = runtime.KindOf(kind); does == "" {
 		does, successMetric = slots.KindOf(kind)

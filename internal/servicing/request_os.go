@@ -139,3 +139,13 @@ func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationI
 	id, err := s.decide(ctx, func(change.State) (change.Begin, error) { return s.disk.StreamDisk(req), nil })
 	return id, wrap("stream disk", err)
 }
+
+// RebuildRAID begins to make the degraded arrays of the host whole again.
+//
+// Errors: of kind Precondition if the host was never provisioned, has no arrays, or has a
+// system on trial, Busy. The operation finds what keeps an array from being rebuilt before
+// it changes a disk.
+func (s *Service) RebuildRAID(ctx context.Context) (operationID string, err error) {
+	id, err := s.decide(ctx, s.arrays.Rebuild)
+	return id, wrap("rebuild RAID arrays", err)
+}

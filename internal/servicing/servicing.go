@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/oplog"
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
+	"github.com/trident-project/trident/internal/servicing/slots/rebuild"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 )
 
@@ -27,18 +28,20 @@ type Service struct {
 	runtime *runtime.Service
 	slots   *slots.Service
 	disk    *wholedisk.Service
+	arrays  *rebuild.Service
 
 	begin sync.Mutex // held from the read of the state until the operation has begun
 }
 
 // New makes the service of a host from its parts, which have one host, and registers their
 // operations with the runner. It sets KindOf of logs.
-func New(r *runtime.Service, s *slots.Service, d *wholedisk.Service, logs *oplog.Log) *Service {
+func New(r *runtime.Service, s *slots.Service, d *wholedisk.Service, a *rebuild.Service, logs *oplog.Log) *Service {
 	r.Register()
 	s.Register()
 	d.Register()
+	a.Register()
 	logs.KindOf = kindOf
-	return &Service{Host: r.Host, Logs: logs, runtime: r, slots: s, disk: d}
+	return &Service{Host: r.Host, Logs: logs, runtime: r, slots: s, disk: d, arrays: a}
 }
 
 // UpdateRequest asks Trident to update the host to a configuration.

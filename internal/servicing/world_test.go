@@ -28,7 +28,9 @@ import (
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
 	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/loader"
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/rebuild"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 	"github.com/trident-project/trident/internal/updates"
@@ -102,7 +104,8 @@ func newService(h change.Host, m machine.Machine, self *selfservice.Service) *Se
 	host := change.New(h)
 	logs := &oplog.Log{Host: host}
 	d := &disks.Disks{Host: host, Machine: m}
-	return New(&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, logs)
+	a := rebuild.New(&loader.Loader{Host: host, Machine: m, Disks: d})
+	return New(&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, a, logs)
 }
 
 // touch is a change of the host by p, at which the power may be cut.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
@@ -66,33 +65,4 @@ func whereStands(host *hostv1.GetHostResponse) string {
 		text += ", and runs from " + terminal.Line(host.GetActiveVolume())
 	}
 	return text + "."
-}
-
-type rebuildRaidOptions struct {
-	servicingOptions
-	config string
-}
-
-func newRebuildRaidCommand(a *command.App, run func(context.Context, *rebuildRaidOptions) error) *cobra.Command {
-	o := &rebuildRaidOptions{servicingOptions: newServicingOptions(a)}
-	cmd := &cobra.Command{
-		Use:   "rebuild-raid",
-		Short: "Rebuild RAID arrays after a disk was replaced",
-		Example: `  trident rebuild-raid
-  trident rebuild-raid --config host.yaml`,
-		Args: command.Exactly(),
-		RunE: command.Run(run, o),
-	}
-	cmd.Flags().StringVarP(&o.config, "config", "c", "", "a Host Configuration to use instead of the recorded one")
-	o.addFlags(cmd.Flags())
-	return cmd
-}
-
-func rebuildRaid(ctx context.Context, o *rebuildRaidOptions) error {
-	return o.service(ctx, "rebuild RAID arrays", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
-		if o.config != "" { // the API has no field for it
-			return client.Outcome{}, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot rebuild arrays by another Host Configuration than the recorded one yet")
-		}
-		return c.Host().RebuildRaid(ctx, fn)
-	})
 }

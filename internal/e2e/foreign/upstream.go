@@ -12,7 +12,6 @@ import (
 
 // The ways to refuse, as docs/errors.md lists them.
 const (
-	unbuilt      = "Unimplemented UNSUPPORTED"
 	invalid      = "InvalidArgument INVALID"
 	notFound     = "NotFound NOT_FOUND"
 	precondition = "FailedPrecondition PRECONDITION"
@@ -104,8 +103,9 @@ func setUp(conn grpc.ClientConnInterface) []call {
 		{method: install + "InstallStage", want: invalid, do: servicing(in.InstallStage, &preview.StageInstallRequest{})},
 		{method: install + "InstallFinalize", want: "FAILURE NOT_REQUIRED INTERNAL_ERROR unexpected-servicing-state",
 			do: servicing(in.InstallFinalize, &preview.FinalizeInstallRequest{})},
-		{method: "trident.v1preview.RebuildRaidService/RebuildRaid", want: unbuilt,
-			do: servicing(preview.NewRebuildRaidServiceClient(conn).RebuildRaid, &preview.RebuildRaidRequest{})},
+		{method: "trident.v1preview.RebuildRaidService/RebuildRaid", want: "FAILURE NOT_REQUIRED INVALID_INPUT_ERROR host-not-provisioned",
+			host: "FAILURE NOT_REQUIRED SERVICING_ERROR validate-rebuild-raid", // its configuration has no arrays
+			do:   servicing(preview.NewRebuildRaidServiceClient(conn).RebuildRaid, &preview.RebuildRaidRequest{})},
 	}
 }
 

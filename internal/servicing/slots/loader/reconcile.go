@@ -1,0 +1,43 @@
+package loader
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/slot"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// Reconcile gives each member of the host's ESP the boot entries of the installation with
+// that index; see [boot.Reconcile]. It does nothing if the ESP is not an array.
+func (l *Loader) Reconcile(ctx context.Context, c *hostconfig.Config, paths map[string]string, index int, gone []gpt.GUID) error {
+	spec := &c.Spec().Storage
+	id := record.ESPID(spec)
+	isArray := false
+	for _, r := range spec.RAID.Software {
+		isArray = isArray || r.ID == id
+	}
+	if !isArray {
+		return nil
+	}
+	device, err := storage.Device(spec, paths, slot.A, id)
+	if err != nil {
+		return err
+	}
+	members, err := l.Machine.ESP(device)
+	if err != nil {
+		return err
+	}
+	vars, err := l.Machine.Firmware()
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(l.Root, espRoot)
+	return l.Machine.WithMount(l.Touch, device, "vfat", at, func() error {
+		return boot.Reconcile(ctx, boot.Host{ESP: at, Members: members, Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: index, Touch: l.Touch}, gone)
+	})
+}
