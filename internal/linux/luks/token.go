@@ -35,6 +35,10 @@ func (t Token) Is(to Binding) bool {
 	return p != nil && bytes.Equal(t.policy, p)
 }
 
+// Policy returns the digest of the policy of a token whose policy is of nothing but registers
+// of the SHA-256 bank; nil for any other token.
+func (t Token) Policy() []byte { return t.policy }
+
 // Binding is the state of the TPM in which it opens a key slot: the values of registers of
 // the SHA-256 bank, by number. A nil value means the present one.
 type Binding struct {
@@ -58,13 +62,18 @@ func (b Binding) argument() string {
 }
 
 // Policy returns the digest of the TPM policy with the values of the binding (TPM 2.0 Library,
-// Part 3, TPM2_PolicyPCR), or nil if a value is nil or no register is bound.
+// Part 3, TPM2_PolicyPCR), or nil if a value is nil. Without a register it is zeros: then any
+// system opens the key slot.
 func (b Binding) Policy() []byte {
 	const (
 		policyPCR = 0x17f // TPM_CC_PolicyPCR
 		sha256Alg = 0x000b
 		maxPCR    = 23
 	)
+	in := make([]byte, sha256.Size) // a session begins with zeros
+	if len(b.PCRs) == 0 {
+		return in
+	}
 	values, selected := sha256.New(), make([]byte, 3)
 	for _, n := range b.numbers() {
 		v := b.PCRs[n]
@@ -74,10 +83,6 @@ func (b Binding) Policy() []byte {
 		values.Write(v)
 		selected[n/8] |= 1 << (n % 8)
 	}
-	if len(b.PCRs) == 0 {
-		return nil
-	}
-	in := make([]byte, sha256.Size) // a session begins with zeros
 	in = binary.BigEndian.AppendUint32(in, policyPCR)
 	in = binary.BigEndian.AppendUint32(in, 1) // selections
 	in = binary.BigEndian.AppendUint16(in, sha256Alg)
@@ -124,7 +129,7 @@ func (t *Token) parseTPM(raw []byte) error {
 	}
 	t.PCRs, t.PCRLock = doc.PCRs, doc.PCRLock
 	var policy string
-	if doc.PIN || doc.PCRLock || len(doc.Signed) > 0 || doc.Bank != "sha256" || json.Unmarshal(doc.Policy, &policy) != nil {
+	if doc.PIN || doc.PCRLock || len(doc.Signed) > 0 || len(doc.PCRs) > 0 && doc.Bank != "sha256" || json.Unmarshal(doc.Policy, &policy) != nil {
 		return nil
 	}
 	if digest, err := hex.DecodeString(policy); err == nil && len(digest) == sha256.Size {

@@ -62,10 +62,18 @@ func Suite(t *testing.T, make func(t *testing.T) Bench) {
 				t.Errorf("got %v", err)
 			}
 		},
-		"bind to the present":  func(t *testing.T) { bindToPresent(t, formatted(t), key) },
-		"bind to two futures":  func(t *testing.T) { bindToFutures(t, formatted(t), key) },
-		"the last slot stays":  func(t *testing.T) { lastSlotStays(t, formatted(t), key) },
-		"a present value":      func(t *testing.T) { presentValue(t, formatted(t), key) },
+		"bind to the present": func(t *testing.T) { bindToPresent(t, formatted(t), key) },
+		"bind to two futures": func(t *testing.T) { bindToFutures(t, formatted(t), key) },
+		"the last slot stays": func(t *testing.T) { lastSlotStays(t, formatted(t), key) },
+		"a present value":     func(t *testing.T) { presentValue(t, formatted(t), key) },
+		"no register": func(t *testing.T) {
+			b := formatted(t)
+			b.enroll(t, key, luks.Binding{})
+			b.Extend(resets, sha256.Sum256([]byte("changed")))
+			if !b.opens(t) {
+				t.Error("the TPM does not open the volume")
+			}
+		},
 		"a slot that is alone": func(t *testing.T) { loneSlot(t, formatted(t), key) },
 	} {
 		t.Run(name, run)
