@@ -48,10 +48,13 @@ func PredictUKI(uki *Program, phases Phases) (Digest, error) {
 	}
 	value := Log{events}.Replay()[UKIRegister]
 	for _, p := range phases {
-		value = value.Extend(sha256.Sum256([]byte(p)))
+		value = After(value, p)
 	}
 	return value, nil
 }
+
+// After returns the value of UKIRegister after one more phase.
+func After(value Digest, phase string) Digest { return value.Extend(sha256.Sum256([]byte(phase))) }
 
 // UKIEvents returns what systemd-stub(7) measures into UKIRegister: the names and the contents
 // of sections, in an order of its own. It does not measure .pcrsig.

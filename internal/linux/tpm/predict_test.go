@@ -245,4 +245,3 @@ func FuzzProgram(f *testing.F) {
 		_, _ = (tpm.Log{}).PredictLoader(tpm.Boot{Loader: p, UKI: p}, tpm.Boot{Loader: p, UKI: p})
 	})
 }
-

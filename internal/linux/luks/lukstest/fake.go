@@ -32,7 +32,9 @@ var _ luks.Manager = (*Fake)(nil)
 type volume struct {
 	head  luks.Header
 	keys  map[int]luks.Key       // by slot
-	bound map[int]map[int][]byte // by slot: registers
+	bound map[int]map[int][]byte // by token: registers
+	// pcrlock reports whether the policy in the NV index of the TPM fits.
+	pcrlock func(registers map[int][]byte) bool
 }
 
 func (f *Fake) touch(name string, change func() error) error {
@@ -66,7 +68,7 @@ func (f *Fake) Format(_ context.Context, v luks.Volume, key luks.Key) error {
 			return nil
 		}
 	}
-	made := &volume{luks.Header{UUID: v.UUID, Epoch: 1}, map[int]luks.Key{}, map[int]map[int][]byte{}}
+	made := &volume{head: luks.Header{UUID: v.UUID, Epoch: 1}, keys: map[int]luks.Key{}, bound: map[int]map[int][]byte{}}
 	if err := f.touch("write header", write(made)); err != nil {
 		return err
 	}
@@ -94,11 +96,11 @@ func (v *volume) opens(key luks.Key) error {
 }
 
 // unlocks does what systemd-cryptsetup(8) does at boot: it tries the tokens in their order.
-// A token with a broken policy in an NV index ends the attempt.
+// A token of systemd-pcrlock(8) ends the attempt.
 func (v *volume) unlocks(registers map[int][]byte) bool {
 	for _, t := range v.head.Tokens {
 		if t.PCRLock {
-			return false
+			return v.pcrlock(registers)
 		}
 		matches := len(t.Slots) > 0
 		for n, value := range v.bound[t.Number] {
@@ -235,16 +237,17 @@ func (v *volume) addToken(t luks.Token) {
 	v.head.Epoch++
 }
 
-// AddPCRLock adds a token whose policy is in an NV index that does not open it, as after a
-// power cut in systemd-pcrlock(8), and returns its number.
-func (f *Fake) AddPCRLock(device string) int {
+// AddPCRLock adds a token of systemd-pcrlock(8), and returns its number. It opens the volume if
+// opens says so, and otherwise ends the attempt to open the volume, as the real one does if the
+// policy file is not that of the TPM.
+func (f *Fake) AddPCRLock(device string, opens func(registers map[int][]byte) bool) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.volumes[device]
 	slot := v.head.Slots[len(v.head.Slots)-1] + 1
 	v.addSlot(slot, nil)
-	token := luks.NewTPMToken(len(v.head.Tokens), slot, luks.Binding{})
-	token.PCRLock = true
+	token := luks.Token{Number: len(v.head.Tokens), Type: "systemd-tpm2", Slots: []int{slot}, PCRLock: true}
+	v.pcrlock = opens
 	v.addToken(token)
 	return token.Number
 }

@@ -61,6 +61,9 @@ type Record struct {
 
 	Extensions extension.Change `json:"extensions"`
 
+	// Sealed has the encrypted volumes of both slots. Older releases recorded none.
+	Sealed []Sealed `json:"sealed,omitempty"`
+
 	// RebootFrom is the ID of the boot in which Trident requested the reboot into the new
 	// system; Ended is the ID of the boot in which the operation ended.
 	RebootFrom string `json:"reboot_from"`

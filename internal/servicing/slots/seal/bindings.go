@@ -1,0 +1,186 @@
+package seal
+
+import (
+	"context"
+	"encoding/hex"
+	"slices"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/luks"
+	"github.com/trident-project/trident/internal/linux/tpm"
+)
+
+// Bindings are the states of the TPM in which a slot opens the volumes.
+type Bindings struct {
+	// All are the states, one for each phase of the boot from the one that opens the volumes.
+	// The first is what a boot needs. The others let the running system open a key slot, to
+	// bind the volumes to the slot of the next update without a key of a person. They
+	// differ in register 11 only, so that there is one without this register.
+	All []luks.Binding
+	// Interim is set if register 4 is left out, because nobody knows it before the first boot.
+	Interim bool
+}
+
+// policies returns the digests of the policies, in hexadecimal.
+func (b Bindings) policies() []string {
+	out := make([]string, 0, len(b.All))
+	for _, one := range b.All {
+		out = append(out, hex.EncodeToString(one.Policy()))
+	}
+	return out
+}
+
+// Registers says which registers a configuration binds to.
+type Registers []int
+
+// interim returns the registers that stand in for LoaderRegister until the first boot.
+func interim() Registers { return Registers{tpm.PolicyRegister, tpm.UKIRegister} }
+
+func (r Registers) has(n int) bool { return slices.Contains(r, n) }
+
+// phases calls add with the phases of a boot from the unlock on.
+func phases(add func(tpm.Phases) error) error {
+	all := tpm.UntilReady()
+	for n := len(tpm.UntilUnlock()); n <= len(all); n++ {
+		if err := add(all[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Predict returns the bindings of a slot with the programs next. old has the programs that
+// run; nil in an installation, where a live system runs. Then register 4 is unknown before the
+// first boot, and the bindings have registers 7 and 11 in its place. The error is of kind
+// Unsupported if a register cannot be predicted.
+func (s *Sealer) Predict(ctx context.Context, to Registers, old *tpm.Boot, next tpm.Boot) (Bindings, error) {
+	out := Bindings{Interim: old == nil && to.has(tpm.LoaderRegister)}
+	if out.Interim {
+		to = interim()
+	}
+	fixed, err := s.predictFixed(ctx, to, old, next)
+	if err != nil {
+		return Bindings{}, err
+	}
+	if !to.has(tpm.UKIRegister) {
+		out.All = []luks.Binding{with(fixed, nil)}
+		return out, nil
+	}
+	err = phases(func(p tpm.Phases) error {
+		d, err := tpm.PredictUKI(next.UKI, p)
+		out.All = append(out.All, with(fixed, map[int]tpm.Digest{tpm.UKIRegister: d}))
+		return err
+	})
+	return out, err
+}
+
+// predictFixed returns the values of the registers that do not change while the system starts.
+func (s *Sealer) predictFixed(ctx context.Context, to Registers, old *tpm.Boot, next tpm.Boot) (map[int]tpm.Digest, error) {
+	out := map[int]tpm.Digest{}
+	if to.has(tpm.PolicyRegister) {
+		now, err := s.Chip.Registers(ctx, tpm.PolicyRegister)
+		if err != nil {
+			return nil, err
+		}
+		out = now
+	}
+	if old == nil || !to.has(tpm.PolicyRegister) && !to.has(tpm.LoaderRegister) {
+		return out, nil
+	}
+	log, err := s.trustedLog(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if to.has(tpm.PolicyRegister) {
+		if err := log.CheckPolicy(*old, next); err != nil {
+			return nil, err
+		}
+	}
+	if to.has(tpm.LoaderRegister) {
+		if out[tpm.LoaderRegister], err = log.PredictLoader(*old, next); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// trustedLog returns the event log. It fails if the log does not give the registers 4 and 7
+// their present values, as far as to has them: a program may have written it.
+func (s *Sealer) trustedLog(ctx context.Context, to Registers) (tpm.Log, error) {
+	log, err := s.Chip.Log(ctx)
+	if err != nil {
+		return log, err
+	}
+	now, err := s.Chip.Registers(ctx, tpm.LoaderRegister, tpm.PolicyRegister)
+	if err != nil {
+		return log, err
+	}
+	replayed := log.Replay()
+	for _, n := range []int{tpm.LoaderRegister, tpm.PolicyRegister} {
+		if to.has(n) && now[n] != replayed[n] {
+			return log, errkind.Errorf(errkind.Unsupported, "predict register %d: the event log gives %s, and the TPM has %s", n, replayed[n], now[n])
+		}
+	}
+	return log, nil
+}
+
+// Running returns the bindings of the running system: by the registers of this boot, and for
+// register 11 by what the log had when the volumes were opened.
+func (s *Sealer) Running(ctx context.Context, to Registers) (Bindings, error) {
+	now, err := s.Chip.Registers(ctx, to...)
+	if err != nil {
+		return Bindings{}, err
+	}
+	if !to.has(tpm.UKIRegister) {
+		return Bindings{All: []luks.Binding{with(now, nil)}}, nil
+	}
+	log, err := s.Chip.Log(ctx)
+	if err != nil {
+		return Bindings{}, err
+	}
+	early := log.Until(tpm.AfterUnlock)
+	var out Bindings
+	value, done := early.Replay()[tpm.UKIRegister], len(tpm.UntilUnlock())
+	for _, p := range append(tpm.Phases{""}, tpm.UntilReady()[done:]...) {
+		if p != "" {
+			value = tpm.After(value, p)
+		}
+		out.All = append(out.All, with(now, map[int]tpm.Digest{tpm.UKIRegister: value}))
+	}
+	return out, nil
+}
+
+// with returns the binding to values, some of which others replace.
+func with(values, others map[int]tpm.Digest) luks.Binding {
+	out := luks.Binding{PCRs: map[int][]byte{}}
+	for _, m := range []map[int]tpm.Digest{values, others} {
+		for n, d := range m {
+			out.PCRs[n] = d[:]
+		}
+	}
+	return out
+}
+
+// Opens reports whether the TPM opens each of the volumes in its present state, by a token of
+// these registers or of an interim binding.
+func (s *Sealer) Opens(ctx context.Context, volumes []Volume, to Registers) (bool, error) {
+	for _, v := range volumes {
+		head, err := s.Volumes.Header(ctx, v.Device)
+		if err != nil {
+			return false, err
+		}
+		opens := false
+		for _, set := range []Registers{to, interim()} {
+			now, err := s.Chip.Registers(ctx, set...)
+			if err != nil {
+				return false, err
+			}
+			_, ok := head.Bound(with(now, nil))
+			opens = opens || ok
+		}
+		if !opens {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,81 @@
+package seal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/tpm"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// Confirm fails, with kind Unhealthy, if the TPM has not opened the volumes for this boot of a
+// slot, so that the next boot would wait for the recovery key. After the first boot of an
+// installation Confirm replaces the interim tokens of the slot by those of all registers.
+func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.Slot, to Registers) error {
+	for _, v := range volumes {
+		e := b.of(v.ID, in)
+		if e == nil {
+			continue
+		}
+		opened, err := s.opened(ctx, v, to)
+		if err != nil {
+			return err
+		}
+		if e.Interim && !opened { // else a power cut has stopped complete
+			opened, err = s.opened(ctx, v, interim())
+		}
+		if err == nil && !opened {
+			err = s.notOpened(ctx, v, in, to)
+		}
+		if err != nil {
+			return err
+		}
+		if !e.Interim {
+			continue
+		}
+		if err := s.complete(ctx, b, v, *e, to); err != nil {
+			return fmt.Errorf("bind the volume %s to all registers: %w", v.ID, err)
+		}
+	}
+	return nil
+}
+
+// opened reports whether a token of v has the values that the registers had in this boot when
+// the system opened the volumes.
+func (s *Sealer) opened(ctx context.Context, v Volume, set Registers) (bool, error) {
+	now, err := s.Running(ctx, set)
+	if err != nil {
+		return false, err
+	}
+	head, err := s.Volumes.Header(ctx, v.Device)
+	_, ok := head.Bound(now.All[0])
+	return ok, err
+}
+
+func (s *Sealer) notOpened(ctx context.Context, v Volume, in slot.Slot, set Registers) error {
+	err := errkind.Errorf(errkind.Unhealthy, "the TPM does not open the volume %s for %s: registers %v had other values than predicted when the system opened it", v.ID, in, []int(set))
+	if log, lerr := s.Chip.Log(ctx); lerr == nil && set.has(tpm.UKIRegister) && len(log.Until(tpm.AfterUnlock).Events) == len(log.Events) {
+		return errkind.WithHint(err, "The system has not recorded its phases: its initrd or its systemd measures nothing. Leave register 11 out of storage.encryption.pcrs.")
+	}
+	return errkind.WithHint(err, "Compare `/usr/lib/systemd/systemd-pcrlock log` of this boot with that of the previous system.")
+}
+
+// complete replaces the interim tokens of e. At each moment tokens of one kind are whole.
+func (s *Sealer) complete(ctx context.Context, b Book, v Volume, e record.Sealed, to Registers) error {
+	full, err := s.Running(ctx, to)
+	if err != nil {
+		return err
+	}
+	old := slices.DeleteFunc(slices.Clone(e.Policies), func(p string) bool { return slices.Contains(full.policies(), p) })
+	if err := s.enroll(ctx, b, v, e, full, nil); err != nil {
+		return err
+	}
+	if err := s.wipe(ctx, b, v, e, old); err != nil {
+		return err
+	}
+	e.Making, e.Policies, e.Interim = false, full.policies(), false
+	return b.put(ctx, e)
+}
