@@ -29,6 +29,8 @@ type FileSystem struct {
 	Options      string // those of the type
 	// NoExec: no program on it can be run.
 	NoExec bool
+	// ReadOnly: nothing on it can be changed. It has no effect for Bind.
+	ReadOnly bool
 }
 
 // Mounter mounts. It is an interface because only root can.
@@ -56,6 +58,9 @@ func (Host) Mount(f FileSystem, on *os.File) error {
 		flags := uintptr(unix.MS_NODEV | unix.MS_NOSUID)
 		if f.NoExec {
 			flags |= unix.MS_NOEXEC
+		}
+		if f.ReadOnly {
+			flags |= unix.MS_RDONLY
 		}
 		err = unix.Mount(f.Source, fmt.Sprintf("/proc/self/fd/%d", on.Fd()), f.Type, flags, f.Options)
 	}

@@ -79,9 +79,10 @@ func (m Machine) MountSystem(root string) error {
 
 func (m Machine) mountIn(root, at string, f mount.FileSystem) error {
 	dir, err := inroot.FS(root).MakeDir(at, 0o755)
-	if err == nil {
-		err = errors.Join(m.Mounts.Mount(f, dir.File()), dir.Close())
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", at, missingFolder(at, err))
 	}
+	err = errors.Join(m.Mounts.Mount(f, dir.File()), dir.Close())
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", at, err)
 	}
