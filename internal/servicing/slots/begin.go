@@ -110,6 +110,11 @@ func (s *Service) stagedParts(r record.Record) []record.Part {
 	for _, op := range list {
 		staged, is := recordOf(op)
 		if is && (op.Kind == opInstallStage || op.Kind == opABUpdateStage) && op.Phase == operation.Done && staged.SHA384 == r.SHA384 && staged.Slot == r.Slot {
+			for i := range staged.Parts {
+				if t := staged.Parts[i].Tree; t != nil {
+					t.In = "" // the slot may have changed since: "try" compares it again
+				}
+			}
 			return staged.Parts
 		}
 	}

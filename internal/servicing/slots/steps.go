@@ -63,7 +63,7 @@ func (s *Service) steps() []opStep {
 		{Name: "configure", Do: s.newOS.Configure, Undo: s.newOS.Unmount, Effects: newos.ConfigureEffects},
 		{Name: "post-configure", Do: record.Configured(s.newOS.PostConfigure), Undo: s.newOS.Unmount, Effects: scripts(hooks.Configure)},
 		{Name: "labels", Do: s.newOS.Label, Undo: s.newOS.Unmount, Effects: newos.LabelEffects},
-		{Name: "boot files", Do: record.Configured(s.loader.Stage), Undo: s.forget, Effects: loader.StageEffects},
+		{Name: "boot files", Do: record.Configured(s.stageBoot), Undo: s.forget, Effects: loader.StageEffects},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
 		{Name: "try", Do: record.Configured(s.try), Undo: s.forget, Effects: loader.TryEffects},
@@ -171,7 +171,7 @@ func (s *Service) checkImage(ctx context.Context, r *record.Run) error {
 // faults of the new network if this host has no netplan.
 func (s *Service) examine(ctx context.Context, r *record.Run) (*record.Examined, error) {
 	return s.disks.Examine(ctx, r, s.newOS.CheckSetup, s.disks.CheckDevices, s.newOS.CopyConfigured, s.disks.CheckFormats,
-		s.newOS.CheckParts, s.loader.Check, s.newOS.CheckTree, s.disks.ReadThrough)
+		s.newOS.CheckParts, s.loader.Check, s.disks.CheckVerity, s.newOS.CheckSealed, s.newOS.CheckTree, s.disks.ReadThrough)
 }
 
 // KnownImage is [disks.Disks.KnownImage].

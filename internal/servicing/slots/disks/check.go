@@ -32,7 +32,9 @@ func (d *Disks) checkKept(_ context.Context, r *record.Run, e *record.Examined) 
 	}
 	formats := e.Plan.Describe().Formats
 	for _, f := range storage.MountOrder(&e.Config.Spec().Storage) {
-		written := slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return p.Device == f.DeviceID && !p.ESP }) ||
+		written := slices.ContainsFunc(r.State.Parts, func(p record.Part) bool {
+			return p.Device == storage.DataID(&e.Config.Spec().Storage, f.DeviceID) && !p.ESP
+		}) ||
 			slices.ContainsFunc(formats, func(n storage.Format) bool { return n.ID == f.DeviceID })
 		if f.DeviceID == "" || written {
 			continue
@@ -64,7 +66,7 @@ func (d *Disks) checkContents(ctx context.Context, r *record.Run, e *record.Exam
 			err = d.checkWritable(p, e)
 		}
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("the image's file system for %s: %w", p.Name, err), errkind.NameDeployImages)
+			return errkind.WithName(fmt.Errorf("the image's %s: %w", p.What(), err), errkind.NameDeployImages)
 		}
 	}
 	return nil
@@ -85,6 +87,9 @@ func headOf(ctx context.Context, p record.Part, i *image.Image) ([]byte, error) 
 
 // checkWritable refuses a read-only type of file system where Trident has to write.
 func (d *Disks) checkWritable(p record.Part, e *record.Examined) error {
+	if p.Tree != nil { // what Trident writes goes to the overlay on /etc
+		return nil
+	}
 	if !slices.Contains([]string{"erofs", "squashfs", "iso9660", "cramfs"}, p.Type) {
 		return nil
 	}

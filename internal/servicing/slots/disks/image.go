@@ -267,17 +267,20 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		}
 		have := m.Filesystems[k]
 		used[have.MountPoint] = true
-		if have.Verity != nil {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), errkind.NameVerityMismatch)
-		}
-		p := record.Part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, SHA384: have.Image.SHA384, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
-		if !slices.ContainsFunc(images, func(i image.Partition) bool { return i.File.Path == p.File }) {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), errkind.NameCorruptOsImage)
-		}
-		if err := goesTo(p, spec, plan, have, install); err != nil {
+		list, err := partsOf(&spec.Storage, f, have)
+		if err != nil {
 			return nil, err
 		}
-		out = append(out, p)
+		for _, p := range list {
+			k := slices.IndexFunc(images, func(i image.Partition) bool { return i.File.Path == p.File })
+			if k < 0 {
+				return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), errkind.NameCorruptOsImage)
+			}
+			if err := goesTo(p, spec, plan, images[k].File.Size, install); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, list...)
 	}
 	if len(out) == 0 {
 		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "no file system of the configuration comes from the image"), errkind.NameMissingOsImageFilesystem)
@@ -290,8 +293,8 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 	return out, nil
 }
 
-// goesTo checks that the device of a part can take it.
-func goesTo(p record.Part, spec *hostconfig.Spec, plan *storage.Plan, have image.Filesystem, install bool) error {
+// goesTo checks that the device of a part can take it, unpacked to size bytes.
+func goesTo(p record.Part, spec *hostconfig.Spec, plan *storage.Plan, size int64, install bool) error {
 	target, err := plan.Target(p.Device)
 	if err != nil {
 		return err
@@ -303,11 +306,11 @@ func goesTo(p record.Part, spec *hostconfig.Spec, plan *storage.Plan, have image
 	case !install && !pair:
 		err := errkind.Errorf(errkind.Invalid, "%s comes from the image, but its device %q is not an A/B volume: ImageUpdateOnStandaloneBlockDevice", p.Name, p.Device)
 		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
-	case have.Image.Size > target.Size:
-		err := errkind.Errorf(errkind.NoSpace, "the image's file system for %s has %d bytes, and its partition %q has %d", p.Name, have.Image.Size, target.ID, target.Size)
+	case size > target.Size:
+		err := errkind.Errorf(errkind.NoSpace, "the image's %s has %d bytes, and its partition %q has %d", p.What(), size, target.ID, target.Size)
 		return errkind.WithName(err, errkind.NameFilesystemSizeExceedsBlockDevice)
-	case p.Name == "/boot" && have.Type != string(hostconfig.Ext4):
-		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the image's file system for /boot is %s, and must be ext4", have.Type), errkind.NameUnsupportedBootFileSystemType)
+	case p.Name == "/boot" && p.Type != string(hostconfig.Ext4):
+		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the image's file system for /boot is %s, and must be ext4", p.Type), errkind.NameUnsupportedBootFileSystemType)
 	}
 	return nil
 }

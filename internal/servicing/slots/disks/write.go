@@ -49,10 +49,18 @@ func (d *Disks) Reopen(ctx context.Context, r *record.Run, c *hostconfig.Config)
 
 // Write writes each part to its device, and only then has verified it: nothing boots the
 // device before "try" (docs/decisions/0012). It does not repeat what an earlier daemon wrote.
+//
+// At last it compares verified parts with their hash trees.
 func (d *Disks) Write(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
-	if !slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return !p.Done }) {
-		return nil
+	if slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return !p.Done }) {
+		if err := d.writeParts(ctx, r, c); err != nil {
+			return err
+		}
 	}
+	return d.VerifyTrees(ctx, r, c)
+}
+
+func (d *Disks) writeParts(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	plan, err := d.plan(r, c)
 	if err != nil {
 		return err
@@ -233,7 +241,7 @@ func WriteEffects(e *record.Examined) []change.Effect {
 		if !q.ReadOnly && !e.Whole[q.File] && len(storage.ResizeTools(q.Type)) > 0 {
 			more = ", and make it as large as the partition"
 		}
-		out.Add("write-partition", target.Path, "write the image's file system for %s to %s (%s)%s", q.Name, target.Path, target.ID, more)
+		out.Add("write-partition", target.Path, "write the image's %s to %s (%s)%s", q.What(), target.Path, target.ID, more)
 	}
 	return out
 }

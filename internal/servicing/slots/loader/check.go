@@ -30,7 +30,7 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 		return err
 	}
 	defer func() { _ = done() }()
-	e.Uname = payload.UKI().Uname
+	e.Uname, e.Cmdline = payload.UKI().Uname, payload.UKI().Cmdline
 	host := boot.Host{Members: newMembers(&e.Config.Spec().Storage), Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index, Fallback: boot.Fallback(e.Config.Spec().OS.UEFIFallback)}
 	target, err := e.Plan.Target(record.ESPID(&e.Config.Spec().Storage))
 	if err != nil {

@@ -176,10 +176,6 @@ func (o *OS) hasRoomFor(size int64) bool {
 
 // checkPlaces checks the places in a tree of the files that Trident will write.
 func (o *OS) checkPlaces(root string, e *record.Examined) error {
-	names := []string{"/etc/fstab", "/etc/machine-id"}
-	for _, f := range e.Config.Spec().OS.AdditionalFiles {
-		names = append(names, change.Absolute(f.Destination))
-	}
 	elsewhere := func(name string) bool { // on another file system of the new OS
 		for _, f := range storage.MountOrder(&e.Config.Spec().Storage) {
 			if at := path.Clean(f.MountPoint.Path); at != "/" && (name == at || strings.HasPrefix(name, at+"/")) {
@@ -187,6 +183,25 @@ func (o *OS) checkPlaces(root string, e *record.Examined) error {
 			}
 		}
 		return false
+	}
+	var names []string
+	if storage.RootVerity(&e.Config.Spec().Storage) != nil {
+		if err := o.checkFolders(root, e); err != nil {
+			return err
+		}
+	}
+	for _, sig := range signatures(e.Config) {
+		if !elsewhere(sig.path) {
+			if err := sig.check(root); err != nil {
+				return err
+			}
+		}
+	}
+	if !e.Record.Sealed {
+		names = append(names, "/etc/fstab", "/etc/machine-id")
+	}
+	for _, f := range e.Config.Spec().OS.AdditionalFiles {
+		names = append(names, change.Absolute(f.Destination))
 	}
 	for _, name := range names {
 		if elsewhere(name) {

@@ -80,15 +80,25 @@ func (o *OS) Unmount(context.Context, *record.Run) error {
 }
 
 func (o *OS) mountTree(r *record.Run, c *hostconfig.Config, root string, whole bool) error {
-	for _, f := range storage.MountOrder(&c.Spec().Storage) {
-		device := ""
+	spec := &c.Spec().Storage
+	for _, f := range storage.MountOrder(spec) {
+		at, device, verified := path.Clean(f.MountPoint.Path), "", storage.VerityOf(spec, f.DeviceID) != nil
 		if f.Type != hostconfig.Tmpfs {
 			var err error
-			if device, err = r.State.Path(c, f.DeviceID); err != nil {
+			if device, err = r.State.Path(c, storage.DataID(spec, f.DeviceID)); err != nil {
 				return err
 			}
 		}
-		if err := o.Machine.MountIn(root, path.Clean(f.MountPoint.Path), device, !whole); err != nil {
+		mount := o.Machine.MountIn
+		if verified {
+			mount = o.Machine.MountVerified
+		}
+		if err := mount(root, at, device, !whole); err != nil {
+			return err
+		}
+	}
+	if storage.RootVerity(spec) != nil && !r.State.Sealed {
+		if err := o.Machine.MountOverlay(root, "/etc", storage.EtcOverlay, !whole); err != nil {
 			return err
 		}
 	}
@@ -119,12 +129,16 @@ func (o *OS) runScripts(ctx context.Context, r *record.Run, point hooks.Point) e
 }
 
 // Configure writes the files and settings of the configuration into the new OS. It may run
-// again.
+// again. Of a sealed OS it writes only files on other file systems than the root.
 func (o *OS) Configure(ctx context.Context, r *record.Run) error {
+	type part = func(context.Context, *record.Run, *hostconfig.Config, string) error
+	parts := []part{o.checkSignatures, o.writeFstab, o.writeLayers, o.carryIdentity, o.setUpOS, o.placeFiles, o.extensions().Place, o.setUpTrident, o.guard}
+	if r.State.Sealed {
+		r.Logf(slog.LevelWarn, "the new system is sealed: it keeps the fstab, the machine ID and the name of its image, and no timer ends its trial if its Trident does not start")
+		parts = []part{o.checkSignatures, o.placeFiles}
+	}
 	return o.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
-		for _, part := range []func(context.Context, *record.Run, *hostconfig.Config, string) error{
-			o.writeFstab, o.writeLayers, o.carryIdentity, o.setUpOS, o.placeFiles, o.extensions().Place, o.setUpTrident, o.guard,
-		} {
+		for _, part := range parts {
 			if err := part(ctx, r, c, root); err != nil {
 				if ctx.Err() != nil {
 					return errkind.With(errkind.Cancelled, err)
@@ -195,7 +209,7 @@ func (o *OS) setUpTrident(ctx context.Context, r *record.Run, c *hostconfig.Conf
 			return errkind.WithName(err, errkind.NameCreateConfigurationFile)
 		}
 	}
-	if r.State.Purpose == record.Installs {
+	if r.State.Purpose == record.Installs || verifiedBelow(&c.Spec().Storage, change.OwnPath) != "" {
 		return nil
 	}
 	version, err := o.LinkTrident(root)
@@ -213,6 +227,12 @@ func ConfigureEffects(p *record.Examined) []change.Effect {
 	var out change.Effects
 	spec := p.Config.Spec()
 	o := &spec.OS
+	if p.Record.Sealed {
+		for _, f := range o.AdditionalFiles {
+			out.Add("write-file", f.Destination, "write %s", f.Destination)
+		}
+		return out
+	}
 	out.Add("write-fstab", "/etc/fstab", "write /etc/fstab of the new system")
 	if len(spec.Storage.RAID.Software) > 0 {
 		out.Add("write-mdadm-conf", mdadmConf, "write the arrays of the new system to %s", mdadmConf)

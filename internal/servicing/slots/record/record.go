@@ -59,6 +59,10 @@ type Record struct {
 	Examined  bool `json:"examined,omitempty"`
 	BootBegun bool `json:"boot_begun,omitempty"`
 
+	// Sealed is set if the root is verified and the initrd mounts no overlay on its /etc:
+	// Trident writes no file into the new OS.
+	Sealed bool `json:"sealed,omitempty"`
+
 	Extensions extension.Change `json:"extensions"`
 
 	// Sealed has the encrypted volumes of both slots. Older releases recorded none.
@@ -99,6 +103,8 @@ type Part struct {
 	Content string `json:"content,omitempty"`
 	// ReadOnly is set if the configuration mounts it read-only.
 	ReadOnly bool `json:"read_only,omitempty"`
+	// Tree is set if dm-verity verifies the partition; its hash partition is a part of its own.
+	Tree *Tree `json:"tree,omitempty"`
 	// At is where writing continues.
 	At image.Checkpoint `json:"at"`
 }
@@ -119,6 +125,9 @@ func (r *Record) Prove() (Proof, error) {
 	for _, p := range r.Parts {
 		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
 			return Proof{}, errkind.Errorf(errkind.Internal, "%s was not written, or does not have the verified content of the image", p.Name)
+		}
+		if p.Tree != nil && p.Tree.Proof != p.Tree.RootHash {
+			return Proof{}, errkind.Errorf(errkind.Internal, "%s was not compared with its verity hash tree", p.Name)
 		}
 	}
 	return Proof{r.Slot}, nil
@@ -165,11 +174,12 @@ func ESPID(s *hostconfig.Storage) string {
 	return ""
 }
 
-// RootID returns the id of the root file system's device, or "".
+// RootID returns the id of the device with the bytes of the root file system, or "". For a
+// verified root that is the data device.
 func RootID(s *hostconfig.Storage) string {
 	for _, f := range s.Filesystems {
 		if f.MountPoint != nil && f.MountPoint.Path == "/" {
-			return f.DeviceID
+			return storage.DataID(s, f.DeviceID)
 		}
 	}
 	return ""
@@ -222,6 +232,8 @@ type Examined struct {
 	Whole  map[string]bool // files of parts that fill their partitions
 	Read   map[string]bool // files of parts that are verified
 	Uname  string          // version of the kernel
+	// Cmdline is the command line that is sealed in the UKI.
+	Cmdline string
 }
 
 // HasRebooted reports whether the host has rebooted for the operation; boot is the ID of the
