@@ -123,6 +123,9 @@ func (a *album) hang(t testing.TB, dir string) {
 		t.Fatal(err)
 	}
 	for _, i := range []osImage{a.v1, a.v2, a.panics, a.broken, a.corrupt, a.sick, a.selinux} {
+		if i.path == "" {
+			continue
+		}
 		if err := os.Symlink(i.path, filepath.Join(dir, filepath.Base(i.path))); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}

@@ -36,6 +36,9 @@ func (w *osWorld) inventory() *blockdev.Inventory {
 				p.Use.Mounts = append(p.Use.Mounts, filepath.Clean("/"+rel))
 			}
 		}
+		if slices.Contains(w.opened, p.Path) {
+			p.Use.Holders = append(p.Use.Holders, "dm-0")
+		}
 	}
 	return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
 }
@@ -85,15 +88,21 @@ func (w *osWorld) Mount(f mount.FileSystem, on *os.File) error {
 	if f.Type == "tmpfs" || f.Type == "proc" || f.Type == mount.Bind {
 		return nil
 	}
-	p, ok := w.inventory().Partition(f.Source)
-	if !ok {
-		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", f.Source)
-	}
 	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", on.Fd()))
 	if err != nil {
 		return err
 	}
+	if f.Type == "overlay" {
+		return w.mountOverlay(f.Options, at)
+	}
+	p, ok := w.inventory().Partition(f.Source)
+	if !ok {
+		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", f.Source)
+	}
 	w.mount(p.Path, at)
+	if f.ReadOnly {
+		w.seal()
+	}
 	return nil
 }
 
@@ -106,7 +115,7 @@ func (w *osWorld) mount(device, at string) {
 	} else {
 		w.unpack(device, at)
 	}
-	w.mounts = append(w.mounts, mounted{device, at})
+	w.mounts = append(w.mounts, mounted{device: device, at: at})
 }
 
 // Unmount implements mount.Mounter.
@@ -120,6 +129,9 @@ func (w *osWorld) Unmount(target string) error {
 			w.merge(m.at, w.mounts[j].at)
 		} else {
 			w.pack(m)
+		}
+		if m.lower != "" { // the files below it are there again
+			continue
 		}
 		names, err := os.ReadDir(m.at)
 		for _, n := range names {
@@ -171,6 +183,16 @@ func (w *osWorld) unpack(device, at string) {
 
 // pack writes a folder back to its device.
 func (w *osWorld) pack(m mounted) {
+	switch {
+	case m.lower != "":
+		w.packOverlay(m)
+		return
+	case m.readOnly:
+		if got := treeSum(w.t, m.at); w.on && m.at != w.root && got != m.sum {
+			w.t.Errorf("a file system that is mounted read-only has changed: was\n%s\nis\n%s\ntouches: %v", m.sum, got, w.Trace)
+		}
+		return
+	}
 	inner := []string{}
 	for _, o := range w.mounts {
 		if rel, err := filepath.Rel(m.at, o.at); err == nil && rel != "." && !strings.HasPrefix(rel, "..") {

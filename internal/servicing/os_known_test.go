@@ -240,7 +240,7 @@ func (w *osWorld) addToESP(name string, data []byte) {
 	dir := tempDir(w.t)
 	w.unpack(p.Path, dir)
 	write(w.t, filepath.Join(dir, name), string(data))
-	w.pack(mounted{p.Path, dir})
+	w.pack(mounted{device: p.Path, at: dir})
 }
 
 // state is what of a machine no plan and no refused servicing changes: disk, firmware.

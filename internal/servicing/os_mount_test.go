@@ -20,7 +20,7 @@ func TestTheMadeUpMachinePassesTheSuiteOfMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, device := range []string{theDisk + "1", theDisk + "2"} {
-		w.pack(mounted{device, tempDir(t)}) // an empty file system
+		w.pack(mounted{device: device, at: tempDir(t)}) // an empty file system
 	}
 	mounttest.Suite(t, mounttest.Rig{
 		Mounter: w, Dir: tempDir(t),

@@ -25,7 +25,7 @@ func (w *osWorld) replaceESP(files fstest.MapFS) {
 	for name, f := range files {
 		write(w.t, filepath.Join(dir, name), string(f.Data))
 	}
-	w.pack(mounted{p.Path, dir})
+	w.pack(mounted{device: p.Path, at: dir})
 }
 
 // begun begins a servicing, and waits until it has ended or waits for a reboot.

@@ -61,7 +61,9 @@ type osWorld struct {
 	root    string // of what runs
 	slot    slot.Slot
 	mounts  []mounted
-	reboots bool // is asked for
+	opened  []string // hash partitions of verity devices
+	corrupt error    // why the kernel cannot verify what it has booted
+	reboots bool     // is asked for
 	probe   sync.Mutex
 	probed  probed        // content of the disk at the last probe
 	found   blockdev.Disk // by the last probe, without its mounts
@@ -70,7 +72,14 @@ type osWorld struct {
 	systemd *systemdtest.Fake
 }
 
-type mounted struct{ device, at string }
+// mounted is a file system that is mounted. One that is read-only has the sum of its files;
+// an overlay has its folder of changes and a copy of what is below it.
+type mounted struct {
+	device, at   string
+	readOnly     bool
+	sum          string
+	upper, lower string
+}
 
 type osProcess struct {
 	w       *osWorld
@@ -139,7 +148,8 @@ func (w *osWorld) powerOn() {
 		case w.slot == 0:
 			w.startDaemon()
 			return
-		case w.has("panic"):
+		case w.corrupt != nil:
+		case w.has("panic"), w.has("usr/panic"):
 		case w.has("usr/bin/tridentd.broken"):
 			if !w.has("etc/systemd/system/sysinit.target.wants/trident-trial.timer") {
 				w.t.Fatalf("a system that cannot confirm itself has nobody who ends it\ntouches: %v", w.Trace)
@@ -162,6 +172,7 @@ func (w *osWorld) has(name string) bool {
 // startSystem boots what firmware and boot loader find, or the live system.
 func (w *osWorld) startSystem() {
 	w.on, w.slot, w.root, w.mounts, w.reboots = true, 0, w.live, nil, false
+	w.opened, w.corrupt = nil, nil
 	w.systemd = &systemdtest.Fake{}
 	w.systemd.Hook = w.called
 	w.systemd.Define(systemdtest.Definition{Name: "trident-trial.timer", Oneshot: true})
@@ -188,7 +199,10 @@ func (w *osWorld) startSystem() {
 	}
 	w.slot, w.root = booted.Slot, tempDir(w.t)
 	root, _ := findLabel(inv, map[slot.Slot]string{slot.A: "root-a", slot.B: "root-b"}[w.slot])
-	w.mount(root.Path, w.root)
+	w.mountSystem(root.Path, w.cmdlineOf(dir, booted.Uname))
+	if w.corrupt != nil {
+		return
+	}
 	if got := strings.TrimSpace(w.text("usr/share/version")); got != booted.Uname {
 		w.t.Fatalf("the kernel is of %q and the root file system of %q\ntouches: %v", booted.Uname, got, w.Trace)
 	}

@@ -39,7 +39,9 @@ func (f *nameFaults) extensions(s *hostconfig.Spec) {
 	storage := layout{&s.Storage}
 	for _, l := range extensionLists(&s.OS) {
 		for at, file := range l.places() {
-			if on, _ := storage.holder(file); on != nil && (on.MountPoint.ReadOnly() || storage.verityOf(on.DeviceID) != nil) {
+			on, _ := storage.holder(file)
+			inOverlay := on != nil && storage.verityOf(on.DeviceID) != nil && isUnder(file, "/etc")
+			if on != nil && !inOverlay && (on.MountPoint.ReadOnly() || storage.verityOf(on.DeviceID) != nil) {
 				f.add(at, "is placed at %s, which is on a file system that is mounted read-only at %s", form.Shorten(file), on.MountPoint.Path)
 			}
 		}
