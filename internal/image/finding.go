@@ -27,6 +27,12 @@ const (
 	NameNumberZero           = "V1_2PartitionNumberZero"
 	NameImageMismatch        = "V1_2ImageFileMetadataMismatch"
 	NameImageNoPartition     = "V1_2ImageFileHasNoCorrespondingPartition"
+	NameExtensionRelative    = "V1_3ExtensionDestinationPathNotAbsolute"
+	NameExtensionSuffix      = "V1_3ExtensionDestinationPathInvalidFileExtension"
+	NameExtensionFolder      = "V1_3ExtensionDestinationPathInvalidDirectory"
+	NameDuplicateExtension   = "V1_3DuplicateExtensionDestinationPath"
+	NameDuplicateExtFile     = "V1_3DuplicateExtensionImagePath"
+	NameExtensionIsRegion    = "V1_3ExtensionImagePathCollidesWithRegionImage"
 	NameDuplicateFsUUID      = errkind.NameDuplicateFsUuid // upstream finds it later, during servicing
 	nameUnsupportedVersion   = "UnsupportedVersion"
 	nameFieldOfLaterVersion  = "FieldOfLaterVersion"

@@ -1,4 +1,4 @@
-// Package image reads and writes Composable OS Images (COSI, versions 1.0 to 1.2).
+// Package image reads and writes Composable OS Images (COSI, versions 1.0 to 1.3).
 //
 // A COSI file is a tar archive of metadata.json and of zstd-compressed partition
 // images. The configuration of a host names the SHA-384 of metadata.json, and

@@ -48,6 +48,12 @@ func (i *Image) order(a *archive, warn func(string, string, ...any)) {
 		}
 		last = max(last, at)
 	}
+	for _, c := range i.carried {
+		wanted[c.File.Path] = true
+		if a.byName[c.File.Path] < last {
+			warn(c.File.Path, "is an extension, and is in the archive before a region of the disk")
+		}
+	}
 	for _, e := range a.entries {
 		if !wanted[e.name] {
 			warn(e.name, "is in the archive, and metadata.json does not mention it")

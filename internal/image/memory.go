@@ -36,8 +36,7 @@ func (i *Image) LimitWindow(window int64) { i.most = window }
 func (i *Image) FitMemory(ctx context.Context, available int64) error {
 	declared := int64(1) << i.window
 	most := min(max(available-unpackRest, 0)/2, declared)
-	for n := range i.parts {
-		p := &i.parts[n]
+	for _, p := range i.files() {
 		window, err := p.firstWindow(ctx)
 		switch {
 		case err != nil:

@@ -57,6 +57,7 @@ type Metadata struct {
 	Packages    []Package    `json:"osPackages,omitzero"`
 	Bootloader  *Bootloader  `json:"bootloader,omitempty"` // nil before 1.1
 	Compression *Compression `json:"compression,omitempty"`
+	Extensions  *Extensions  `json:"extensions,omitempty"` // nil before 1.3
 }
 
 // File is a partition image in the archive.
@@ -155,6 +156,25 @@ type BootEntry struct {
 type Compression struct {
 	MaxWindowLog int `json:"maxWindowLog"` // binary logarithm of the largest zstd window in bytes
 }
+
+// Extensions are extension images that an image carries beside its partitions, for the OS
+// in them (RFC 0789 of upstream).
+type Extensions struct {
+	Sysexts  []Extension `json:"sysexts,omitempty"`
+	Confexts []Extension `json:"confexts,omitempty"`
+}
+
+// Extension is an extension image: a discoverable disk image, packed as partitions are.
+type Extension struct {
+	Image File   `json:"image"`
+	Path  string `json:"path,omitempty"` // in the OS; "": the default folder, and the name in the extension
+}
+
+// The classes of extensions.
+const (
+	Sysext  = "sysext"
+	Confext = "confext"
+)
 
 // OSRelease is the text of an os-release file.
 type OSRelease string

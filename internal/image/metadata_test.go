@@ -44,12 +44,17 @@ func document(minor int) map[string]any {
 			{"type": "partition", "number": 1, "image": %s},
 			{"type": "partition", "number": 2, "image": %s},
 			{"type": "partition", "number": 3, "image": %s}]},
-		"compression": {"maxWindowLog": 23}
+		"compression": {"maxWindowLog": 23},
+		"extensions": {"sysexts": [{"image": %s, "path": "/etc/extensions/a.raw"}, {"image": %s}], "confexts": [{"image": %s, "path": "/var/lib/confexts/c.raw"}]}
 	}`, minor, file("images/esp.zst", digestA), file("images/root.zst", digestB), file("images/tree.zst", digestC), digestA[:64],
-		file("images/gpt.zst", digestA), file("images/esp.zst", digestA), file("images/root.zst", digestB), file("images/tree.zst", digestC))
+		file("images/gpt.zst", digestA), file("images/esp.zst", digestA), file("images/root.zst", digestB), file("images/tree.zst", digestC),
+		file("images/extensions/a.rawzst", digestA), file("images/extensions/b.rawzst", digestB), file("images/extensions/c.rawzst", digestC))
 	var v map[string]any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		panic(err)
+	}
+	if minor < 3 {
+		delete(v, "extensions")
 	}
 	if minor < 2 {
 		delete(v, "disk")
@@ -129,6 +134,19 @@ func TestEveryRuleOfMetadataHasItsNameAndPlace(t *testing.T) {
 		{1, at("images", 1, "image", "path"), "images/esp.zst", "DuplicateImagePath images[1].image.path", true},
 		{1, at("images", 1, "mountPoint"), "root", "UnsuitableMountPoint images[1].mountPoint", true},
 		{2, at("disk", "gptRegions", 2, "image", "path"), "images/esp.zst", "DuplicateImagePath disk.gptRegions[2].image.path,V1_2ImageFileMetadataMismatch images[0].image.sha384,V1_2ImageFileHasNoCorrespondingPartition images[1].image.path", false},
+		{2, at("extensions"), map[string]any{}, "FieldOfLaterVersion extensions", true},
+		{3, at("extensions", "sysexts", 0, "path"), "a.raw", "V1_3ExtensionDestinationPathNotAbsolute extensions.sysexts[0].path", false},
+		{3, at("extensions", "sysexts", 0, "path"), "/etc/extensions/a.img", "V1_3ExtensionDestinationPathInvalidFileExtension extensions.sysexts[0].path", false},
+		{3, at("extensions", "sysexts", 0, "path"), "/var/lib/confexts/a.raw", "V1_3ExtensionDestinationPathInvalidDirectory extensions.sysexts[0].path", false},
+		{3, at("extensions", "confexts", 0, "path"), "/etc/extensions/../confexts/c.raw", "V1_3ExtensionDestinationPathInvalidDirectory extensions.confexts[0].path", false},
+		{3, at("extensions", "sysexts", 1, "path"), "/etc/extensions//a.raw", "V1_3DuplicateExtensionDestinationPath extensions.sysexts[1].path", false},
+		{3, at("extensions", "confexts", 0, "image", "path"), "images/extensions/b.rawzst", "V1_3DuplicateExtensionImagePath extensions.confexts[0].image.path", false},
+		{3, at("extensions", "sysexts", 1, "image", "path"), "images/root.zst", "V1_3ExtensionImagePathCollidesWithRegionImage extensions.sysexts[1].image.path", false},
+		{3, at("extensions"), []any{}, "ParseMetadata extensions", false},
+		{3, at("extensions", "sysexts"), map[string]any{}, "ParseMetadata extensions.sysexts", false},
+		{3, at("extensions", "sysexts", 0, "image"), nil, "ParseMetadata extensions.sysexts[0].image", false},
+		{3, at("extensions", "sysexts", 0, "image", "sha384"), nil, "ParseMetadata extensions.sysexts[0].image.sha384", false},
+		{3, at("extensions", "sysexts", 0, "path"), 1, "ParseMetadata extensions.sysexts[0].path", false},
 		// what is no metadata at all
 		{2, at("version"), nil, "ParseMetadata version", false},
 		{2, at("version"), "1", "ParseMetadata version", false},
@@ -443,6 +461,7 @@ func FuzzParseMetadata(f *testing.F) {
 		`{"version":"1.0",` + head + `,"images":[],"osPackages":[{"name":"a","version":"1","release":"","arch":""}]}`,
 		`{"version":"1.1",` + head + `,"images":[],"bootloader":{"type":"systemd-boot","systemdBoot":{"entries":[]}}}`,
 		`{"version":"1.2",` + head + `,"images":[],"disk":{"size":0,"type":"gpt","lbaSize":512,"gptRegions":[]},"compression":{"maxWindowLog":20}}`,
+		`{"version":"1.3",` + head + `,"images":[],"extensions":{"sysexts":[{` + file("a") + `,"path":"/etc/extensions/a.raw"}],"confexts":[{` + file("b") + `}]}}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -34,6 +34,7 @@ type Image struct {
 	sha384   string
 	warnings []Finding
 	parts    []Partition
+	carried  []Carried
 	src      *fetch.Ranges
 	window   int   // the largest window of a frame by the metadata, as a binary logarithm
 	most     int64 // the largest window that the host has memory for, in bytes; 0: unknown
@@ -134,9 +135,8 @@ func (i *Image) readMetadata(ctx context.Context, e entry, want string, relaxed 
 
 // place finds the files of the metadata in the archive, and compares their sizes.
 func (i *Image) place(a *archive) error {
-	i.parts = i.meta.partitions()
-	for n := range i.parts {
-		p := &i.parts[n]
+	i.parts, i.carried = i.meta.partitions(), i.meta.carried()
+	for _, p := range i.files() {
 		e, err := a.find(p.File.Path)
 		if err != nil {
 			return err

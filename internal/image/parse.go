@@ -21,7 +21,7 @@ const (
 // version) and with upstream's name LoadCosi. With relaxed (upstream's internal parameter
 // relaxedCosiValidation) a Relaxable finding is a warning.
 //
-// For a minor version newer than 1.2, ParseMetadata applies the rules of 1.2 to the keys
+// For a minor version newer than 1.3, ParseMetadata applies the rules of 1.3 to the keys
 // that it knows; unknown words are warnings.
 func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
 	if len(data) > maxMetadata {
@@ -48,7 +48,7 @@ func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
 		err := metadataError(version.String(), Finding{Name: nameUnsupportedVersion, Path: "version", Text: "is not 1.x, the versions that are understood"})
 		return nil, nil, errkind.With(errkind.Unsupported, err)
 	}
-	w.newer = version.Minor > 2
+	w.newer = version.Minor > 3
 	m := root.metadata(version)
 	m.check(w)
 	var faults, warnings []Finding
@@ -101,11 +101,16 @@ func (o object) metadata(v Version) *Metadata {
 	}
 	if v.since(2) {
 		o.disk(m)
-		return m
 	}
-	for _, key := range []string{"disk", "compression"} {
-		if o.fields[key] != nil {
-			o.doubt(nameFieldOfLaterVersion, key, "is a key of version 1.2, and this metadata is of version %s", v)
+	if v.since(3) {
+		o.extensions(m)
+	}
+	for _, later := range []struct {
+		key   string
+		minor int
+	}{{"disk", 2}, {"compression", 2}, {"extensions", 3}} {
+		if !v.since(later.minor) && o.fields[later.key] != nil {
+			o.doubt(nameFieldOfLaterVersion, later.key, "is a key of version 1.%d, and this metadata is of version %s", later.minor, v)
 		}
 	}
 	return m

@@ -17,6 +17,7 @@ func (m *Metadata) check(w *walker) {
 	if m.Version.since(2) {
 		m.checkDisk(w)
 	}
+	m.checkExtensions(w)
 }
 
 func (m *Metadata) checkFilesystems(w *walker) {

@@ -22,10 +22,19 @@ type Spec struct {
 	// Mounts are the file systems that the metadata describes. Partitions without a
 	// Mount are in the image too, without a description.
 	Mounts []Mount
+	// Extensions are carried beside the partitions.
+	Extensions []ExtensionSpec
 	// Warn, if set, gets the findings of [Metadata.Doubts].
 	Warn func(Finding)
 	// Temp is the folder for temporary files, which are as large as the image.
 	Temp string
+}
+
+// ExtensionSpec is an extension image to carry, at its default path in the OS.
+type ExtensionSpec struct {
+	Class   string // Sysext or Confext
+	Content io.ReaderAt
+	Size    int64 // bytes
 }
 
 // Mount is the mount point of the file system of a partition.
@@ -107,14 +116,14 @@ func (s *Spec) regions() ([]piece, *gpt.Disk, error) {
 	if size != s.DiskSize || front > maxTable {
 		return nil, nil, errkind.Errorf(errkind.Corrupt, "the partition table is for a disk of %d bytes, and the disk has %d", size, s.DiskSize)
 	}
-	out := []piece{{region: Region{Type: PrimaryGPT, Image: File{Path: "images/primary-gpt.rawzst", Size: front}}}}
+	out := []piece{{content: s.Disk, region: Region{Type: PrimaryGPT, Image: File{Path: "images/primary-gpt.rawzst", Size: front}}}}
 	for _, e := range byPlace(table.Entries) {
 		if arch := partTypeArch(e.Type); arch != "" && arch != s.Arch {
 			err := errkind.Errorf(errkind.Incompatible, "partition %d has the type of a %s for %s, and the image is to be for %s", e.Number, PartTypeName(e.Type), arch, s.Arch)
 			return nil, nil, errkind.WithHint(err, "Name the architecture that the disk is for, or build the disk for %s.", s.Arch)
 		}
 		r := Region{Type: PartitionRegion, Number: e.Number, Image: File{Path: fmt.Sprintf("images/partition-%d.rawzst", e.Number), Size: e.Size}}
-		out = append(out, piece{region: r, off: e.Offset, partType: e.Type})
+		out = append(out, piece{region: r, content: s.Disk, off: e.Offset, partType: e.Type})
 	}
 	return out, table, nil
 }

@@ -18,10 +18,10 @@ const maxTable = 16 << 20 // bytes of the region with the partition table
 func (i *Image) Verify(ctx context.Context, progress func(done, total int64)) ([]Finding, error) {
 	out := append([]Finding{}, i.warnings...)
 	var done, total int64
-	for _, p := range i.parts {
+	for _, p := range i.files() {
 		total += p.File.Compressed
 	}
-	for _, p := range i.parts {
+	for _, p := range i.files() {
 		_, err := p.check(ctx, func(n int64) {
 			if progress != nil {
 				progress(done+n, total)

@@ -13,7 +13,7 @@ const maxList = 1024
 
 // walker collects the findings while metadata is read.
 type walker struct {
-	newer    bool // a minor version after 1.2: unknown words are warnings
+	newer    bool // a minor version after 1.3: unknown words are warnings
 	findings []Finding
 }
 

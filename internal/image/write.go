@@ -26,15 +26,17 @@ const (
 	writeWindowLog = 23       // 8 MiB
 )
 
-// piece is a region of the disk and its packed file.
+// piece is a region of the disk, or an extension, and its packed file.
 type piece struct {
 	region   Region
-	off      int64 // on the disk
+	content  io.ReaderAt
+	off      int64 // in content
 	partType gpt.GUID
 	packed   *os.File
 }
 
-// Write writes an image of version 1.2 to w and returns the SHA-384 of its metadata. One
+// Write writes an image to w and returns the SHA-384 of its metadata. The image is of version
+// 1.2, or 1.3 if it carries extensions. One
 // version of Trident always makes the same bytes from the same spec. Write packs whole
 // regions: it does not shrink file systems. It needs about 110 MiB of memory for each core,
 // of at most four. progress, which may be nil, gets numbers of bytes of the disk.
@@ -50,6 +52,8 @@ func Write(ctx context.Context, w io.Writer, s Spec, progress func(done, total i
 			}
 		}
 	}()
+	regions := len(pieces)
+	pieces = append(pieces, s.extensionPieces()...)
 	if err := s.pack(ctx, pieces, progress); err != nil {
 		return "", fmt.Errorf("write image: %w", err)
 	}
@@ -58,10 +62,13 @@ func Write(ctx context.Context, w io.Writer, s Spec, progress func(done, total i
 		Bootloader: &s.Bootloader, Compression: &Compression{writeWindowLog},
 		Disk: &Disk{Size: s.DiskSize, Type: "gpt", LBASize: int(table.SectorSize)},
 	}
-	for _, p := range pieces {
+	for _, p := range pieces[:regions] {
 		m.Disk.Regions = append(m.Disk.Regions, p.region)
 	}
-	if m.Filesystems, err = s.filesystems(pieces); err != nil {
+	if len(s.Extensions) > 0 {
+		m.Version, m.Extensions = Version{1, 3}, s.extensions(pieces[regions:])
+	}
+	if m.Filesystems, err = s.filesystems(pieces[:regions]); err != nil {
 		return "", fmt.Errorf("write image: %w", err)
 	}
 	data, err := json.MarshalIndent(m, "", "    ")
@@ -104,7 +111,7 @@ func (s *Spec) pack(ctx context.Context, pieces []piece, progress func(done, tot
 		if err := os.Remove(p.packed.Name()); err != nil { // the file exists until it is closed
 			return fmt.Errorf("make temporary file: %w", err)
 		}
-		err := p.pack(ctx, enc, s.Disk, func(n int64) {
+		err := p.pack(ctx, enc, func(n int64) {
 			if done += n; progress != nil {
 				progress(done, total)
 			}
@@ -117,7 +124,7 @@ func (s *Spec) pack(ctx context.Context, pieces []piece, progress func(done, tot
 }
 
 // pack compresses the region into p.packed, several frames at a time.
-func (p *piece) pack(ctx context.Context, enc *zstd.Encoder, disk io.ReaderAt, came func(int64)) error {
+func (p *piece) pack(ctx context.Context, enc *zstd.Encoder, came func(int64)) error {
 	frames := make([]frame, packers())
 	sum := sha512.New384()
 	for at := int64(0); at < p.region.Image.Size; {
@@ -128,7 +135,7 @@ func (p *piece) pack(ctx context.Context, enc *zstd.Encoder, disk io.ReaderAt, c
 		n := 0
 		for ; n < len(frames) && at < p.region.Image.Size; n++ {
 			f, off, size := &frames[n], p.off+at, min(frameSize, p.region.Image.Size-at)
-			batch.Go(func() { f.err = f.pack(enc, disk, off, size) })
+			batch.Go(func() { f.err = f.pack(enc, p.content, off, size) })
 			at += size
 		}
 		batch.Wait()
@@ -157,13 +164,13 @@ type frame struct {
 	err     error
 }
 
-func (f *frame) pack(enc *zstd.Encoder, disk io.ReaderAt, off, size int64) error {
+func (f *frame) pack(enc *zstd.Encoder, from io.ReaderAt, off, size int64) error {
 	if int64(cap(f.in)) < size {
 		f.in = make([]byte, size)
 	}
 	f.in = f.in[:size]
-	if n, err := disk.ReadAt(f.in, off); n < len(f.in) {
-		return fmt.Errorf("read the disk at byte %d: %w", off+int64(n), err)
+	if n, err := from.ReadAt(f.in, off); n < len(f.in) {
+		return fmt.Errorf("read at byte %d: %w", off+int64(n), err)
 	}
 	f.out = enc.EncodeAll(f.in, f.out[:0])
 	return nil

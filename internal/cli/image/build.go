@@ -24,7 +24,7 @@ type buildOptions struct {
 	image string
 }
 
-const buildLong = `Build makes an image of version 1.2 from a raw disk image with a GPT, or from
+const buildLong = `Build makes an image of version 1.2 (1.3 if it carries extensions) from a raw disk image with a GPT, or from
 files with the content of partitions, and prints the SHA-384 of its metadata.json,
 the value of image.sha384 in a Host Configuration. The same version of Trident makes
 the same bytes from the same input.
@@ -45,6 +45,10 @@ that verity is the name of a partition.
 architecture or of name, version, release and architecture, what rpm -qa prints, or
 a JSON array as in metadata.json. The release of a Debian package is
 its revision, or 0.
+
+--sysext and --confext add an extension image (see "trident sysext build") for the
+system in the image. Trident places it in the slot of the system, under its own name.
+Versions of Trident that read only version 1.2 install the system without it.
 
 For systemd-boot build finds the boot entries in the ESP and the XBOOTLDR partition:
 unified kernel images in EFI/Linux, and files in loader/entries.`
@@ -70,6 +74,8 @@ func newBuildCommand(a *command.App, run func(context.Context, *buildOptions) er
 	flags.StringVar(&o.Packages, "packages", "", "a list of the installed packages")
 	flags.StringVar(&o.Bootloader, "bootloader", "", "systemd-boot or grub; default systemd-boot, if the image has boot entries")
 	flags.StringVar(&o.Arch, "arch", "", "the architecture: x86_64 or arm64")
+	flags.StringArrayVar(&o.Sysexts, "sysext", nil, "a sysext image for the system to carry; may be repeated")
+	flags.StringArrayVar(&o.Confexts, "confext", nil, "a confext image for the system to carry; may be repeated")
 	flags.StringVar(&o.ID, "id", "", "a UUID for this image")
 	command.Required(cmd, "arch", "os-release")
 	cmd.MarkFlagsOneRequired("disk", "partition")
@@ -146,6 +152,9 @@ func (r *built) write(w *terminal.Table) {
 			text += fmt.Sprintf(", hash tree in partition %d", m.HashTree)
 		}
 		w.Field(m.MountPoint, "%s", text)
+	}
+	for _, e := range r.spec.Extensions {
+		w.Field("Carries", "a %s (%s)", e.Class, bytesize.Format(e.Size))
 	}
 	if len(r.spec.Mounts) == 0 {
 		w.Field("Mounts", "none were found: see --mount")

@@ -16,7 +16,7 @@ import (
 )
 
 const inspectLong = `Inspect shows the metadata of an image: system, boot loader, partitions, file
-systems, and warnings. It reads the headers and metadata.json, and refuses metadata
+systems, extensions, and warnings. It reads the headers and metadata.json, and refuses metadata
 that break a rule. "trident image verify" checks the content.
 
 ` + sourceText
@@ -93,6 +93,10 @@ func (r *inspection) write(w *terminal.Table) {
 			mount, fsType, uuid = cmp.Or(f.MountPoint, "-"), f.Type, cmp.Or(f.UUID, "-")
 		}
 		w.Row(number, bytesize.Format(p.File.Size), bytesize.Format(p.File.Compressed), mount, fsType, uuid, cmp.Or(p.File.SHA384, "none"))
+	}
+	for _, c := range r.image.Extensions() {
+		w.Line("")
+		w.Line("Carries a %s: %s, %s, packed %s, %s", c.Class, c.File.Path, bytesize.Format(c.File.Size), bytesize.Format(c.File.Compressed), cmp.Or(c.Path, "at its default path"))
 	}
 	for _, f := range m.Filesystems {
 		if f.Verity == nil {

@@ -30,6 +30,8 @@ type Options struct {
 	Bootloader string   // the type of the boot loader; "" is systemd-boot
 	Arch       string   // also x86-64
 	ID         string   // a UUID, or ""
+	Sysexts    []string // extension images to carry
+	Confexts   []string
 }
 
 // Image is the input of an image, opened and checked.
@@ -71,6 +73,9 @@ func Open(o Options) (_ *Image, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := errors.Join(i.carry("--sysext", image.Sysext, o.Sysexts), i.carry("--confext", image.Confext, o.Confexts)); err != nil {
+		return nil, err
+	}
 	if err := checkPrograms(&i.Spec); err != nil {
 		return nil, err
 	}
@@ -105,6 +110,18 @@ func (i *Image) openDisk(path string, mounts []string) (err error) {
 		s.Mounts, err = parseMounts(mounts)
 	}
 	return err
+}
+
+// carry opens extension images that the image is to carry.
+func (i *Image) carry(flag, class string, paths []string) error {
+	for _, path := range paths {
+		content, size, err := i.open(path, filekind.Extension)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", flag, err)
+		}
+		i.Spec.Extensions = append(i.Spec.Extensions, image.ExtensionSpec{Class: class, Content: content, Size: size})
+	}
+	return nil
 }
 
 // open opens a file or a block device as an input, and returns its size.
