@@ -55,8 +55,9 @@ func osImageOf(t testing.TB, version, id string, more fstest.MapFS) osImage {
 }
 
 // assembled is an image with these boot files. Change, if it is not nil, makes of its root
-// file system what it will be, and the metadata calls that typ unless it is "".
-func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, typ string, change func([]byte) []byte) osImage {
+// file system what it will be, and the metadata calls that typ unless it is "". The image
+// carries the extensions.
+func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, typ string, change func([]byte) []byte, carried ...image.ExtensionSpec) osImage {
 	t.Helper()
 	files := fstest.MapFS{
 		"usr/share/version":         {Data: []byte(version + "\n"), Mode: 0o644},
@@ -103,8 +104,8 @@ func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, t
 		Bootloader: image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{
 			{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/test.efi", Cmdline: "quiet", Kernel: version},
 		}}},
-		Packages: []image.Package{},
-		Mounts:   []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, rootMount},
+		Packages: []image.Package{}, Extensions: carried,
+		Mounts: []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, rootMount},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -93,7 +93,7 @@ func (d *Disks) Examine(ctx context.Context, r *record.Run, checks ...Check) (e 
 	if r.State.Window, err = d.FitMemory(ctx, i); err != nil {
 		return nil, err
 	}
-	r.State.Pin, r.State.SHA384 = i.Pin(), i.SHA384()
+	r.State.Pin, r.State.SHA384, r.State.Carried = i.Pin(), i.SHA384(), record.CarriedBy(i)
 	c = c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hostconfig.ImageHash(i.SHA384()) })
 	r.State.Asked = c.Recorded()
 	for _, f := range i.Warnings() {

@@ -29,11 +29,15 @@ func (x *Extensions) unplaced() *extension.Store {
 	return &extension.Store{Root: filepath.Join(x.StagedDir(), "new-os"), Files: x.Root, Tools: x.Tools, Touch: x.Touch}
 }
 
-// Check fetches the extensions of the new system to this host, so that a
+// Check fetches the extensions of the new system to this host, or unpacks them from its image, so that a
 // missing or incompatible one fails before a disk changes. If this host has no room,
 // "configure" fetches them. A rehearsal only asks servers whether they have them.
 func (x *Extensions) Check(ctx context.Context, r *record.Run, e *record.Examined) error {
 	list := slices.DeleteFunc(change.ExtensionSources(e.Config), func(src extension.Source) bool { return src.Path == change.OwnPath })
+	if err := x.unpackCarried(ctx, r, e); err != nil {
+		return errkind.WithName(err, errkind.NamePopulateExtensionImages)
+	}
+	list = append(list, x.carriedSources(&r.State)...)
 	if len(list) == 0 {
 		return nil
 	}
@@ -63,18 +67,25 @@ func (x *Extensions) Check(ctx context.Context, r *record.Run, e *record.Examine
 			return x.Touch("discard extensions", func() error { return os.RemoveAll(store.Root) })
 		}
 		if err == nil && image.IsOwn() {
-			err = ownListed()
+			err = x.ownListed(src)
 		}
 		if err != nil {
 			return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 		}
 		images = append(images, image)
 	}
-	_, err = extension.Plan(nil, images)
+	if _, err = extension.Plan(nil, images); err != nil && len(r.State.Carried) > 0 {
+		err = fmt.Errorf("together with the extensions that the image carries: %w", err)
+	}
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
-func ownListed() error {
+// ownListed is the error for an image of Trident itself among the extensions.
+func (x *Extensions) ownListed(src extension.Source) error {
+	if x.isCarried(src) {
+		return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "the image carries an image of Trident itself, which cannot be activated in a new system"),
+			"Build the image without it; install Trident in the root file system, and upgrade it once the new system runs.")
+	}
 	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "os.sysexts lists an image of Trident itself, which cannot be activated in a new system"),
 		"Remove it from os.sysexts; upgrade Trident once the new system runs.")
 }
@@ -96,8 +107,8 @@ func (x *Extensions) isThere(ctx context.Context, from string) error {
 	return in.Close()
 }
 
-// Place stages and links the extensions of the configuration in the new OS. They
-// have to be compatible with that OS.
+// Place stages and links the extensions of the configuration, and those that the image
+// carries, in the new OS. They have to be compatible with that OS.
 func (x *Extensions) Place(ctx context.Context, r *record.Run, c *hostconfig.Config, root string) error {
 	err := x.placeAll(ctx, r, c, root)
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
@@ -108,7 +119,7 @@ func (x *Extensions) placeAll(ctx context.Context, r *record.Run, c *hostconfig.
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	var images []extension.Image
 	units := map[string]bool{}
-	for _, src := range change.ExtensionSources(c) {
+	for _, src := range append(change.ExtensionSources(c), x.carriedSources(&r.State)...) {
 		if src.Path == change.OwnPath {
 			continue // see setUpTrident
 		}
@@ -121,12 +132,12 @@ func (x *Extensions) placeAll(ctx context.Context, r *record.Run, c *hostconfig.
 			return err
 		}
 		if image.IsOwn() {
-			return ownListed()
+			return x.ownListed(src)
 		}
 		images = append(images, image)
 		units["systemd-"+string(src.Class)+".service"] = true
 	}
-	current, err := store.Find(change.RecordedExtensions(c))
+	current, err := store.Find(append(change.RecordedExtensions(c), r.State.CarriedExtensions()...))
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (o *OS) labelled(r *record.Run, c *hostconfig.Config) (mounts []string, err
 
 // besideExtensions refuses extensions in a new OS that enforces SELinux.
 func (o *OS) besideExtensions(r *record.Run, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
-	if len(c.Spec().OS.Sysexts)+len(c.Spec().OS.Confexts) == 0 {
+	if len(c.Spec().OS.Sysexts)+len(c.Spec().OS.Confexts)+len(r.State.Carried) == 0 {
 		return nil
 	}
 	switch mode {

@@ -33,8 +33,20 @@ func (o *OS) CheckSealed(_ context.Context, r *record.Run, e *record.Examined) e
 		errs = append(errs, errkind.WithField(err, field))
 	}
 	if r.State.Sealed {
+		if len(r.State.Carried) > 0 {
+			errs = append(errs, errkind.Errorf(errkind.Unsupported, "the image carries extensions, and takes none: its root is verified, and the command line sealed in its UKI mounts no overlay on /etc"))
+		}
 		for _, field := range settings(e.Config) {
 			refuse(field, "the image takes no settings: its root is verified, and the command line sealed in its UKI mounts no overlay on /etc")
+		}
+	}
+	for _, c := range r.State.Carried {
+		name := c.Path
+		if name == "" {
+			name = extensionDir(string(c.Class)) + "/" + path.Base(c.File)
+		}
+		if at := verifiedBelow(&spec.Storage, name); at != "" {
+			errs = append(errs, errkind.Errorf(errkind.Unsupported, "the image carries a %s for %s, on the file system at %s, which is verified and so read-only", c.Class, path.Dir(name), at))
 		}
 	}
 	for _, w := range writes(spec) {
@@ -96,18 +108,27 @@ func writes(spec *hostconfig.Spec) []write {
 		}
 	}
 	for _, l := range []struct {
-		field, dir string
-		list       []hostconfig.Extension
-	}{{"os.sysexts", "/var/lib/extensions", spec.OS.Sysexts}, {"os.confexts", "/var/lib/confexts", spec.OS.Confexts}} {
+		field string
+		class string
+		list  []hostconfig.Extension
+	}{{"os.sysexts", "sysext", spec.OS.Sysexts}, {"os.confexts", "confext", spec.OS.Confexts}} {
 		for i, e := range l.list {
 			at := e.Path
 			if at == "" {
-				at = l.dir + "/" + change.ExtensionName(e)
+				at = extensionDir(l.class) + "/" + change.ExtensionName(e)
 			}
 			out = append(out, write{fmt.Sprintf("%s[%d]", l.field, i), at})
 		}
 	}
 	return out
+}
+
+// extensionDir returns the folder of extensions without a path.
+func extensionDir(class string) string {
+	if class == "confext" {
+		return "/var/lib/confexts"
+	}
+	return "/var/lib/extensions"
 }
 
 // verifiedBelow returns the mount point of the verified file system that the file name of

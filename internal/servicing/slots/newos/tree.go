@@ -275,6 +275,9 @@ func ConfigureEffects(p *record.Examined) []change.Effect {
 	for _, e := range o.Confexts {
 		out.Add("add-confext", change.ExtensionName(e), "add the confext %s", change.ExtensionName(e))
 	}
+	for _, c := range p.Record.Carried {
+		out.Add("add-"+string(c.Class), c.File, "add the %s %s that the image carries", c.Class, c.File)
+	}
 	if p.Record.Purpose != record.Installs {
 		out.Add("arm-guard", guardTimer, "have the new system reboot into this one unless Trident confirms it in time")
 	}

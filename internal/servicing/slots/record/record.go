@@ -63,6 +63,8 @@ type Record struct {
 	// Trident writes no file into the new OS.
 	Sealed bool `json:"sealed,omitempty"`
 
+	// Carried are the extensions that the image carries.
+	Carried    []Carried        `json:"carried,omitempty"`
 	Extensions extension.Change `json:"extensions"`
 
 	// Sealed has the encrypted volumes of both slots. Older releases recorded none.
