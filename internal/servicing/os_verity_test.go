@@ -24,12 +24,12 @@ import (
 // A verifiedSpec says what an image with a verified file system is.
 type verifiedSpec struct {
 	version, id string
-	name        string                // of the verity device: root or usr
-	overlay     bool                  // the initrd mounts an overlay on /etc
-	more        fstest.MapFS          // files of the verified file system
-	cmdline     func(string) string   // changes the sealed command line
-	tree        func([]byte) []byte   // changes the hash tree
-	mounts      func(m []image.Mount) // changes the metadata
+	treeID      string              // of the UUID of the hash tree; "": id
+	name        string              // of the verity device: root or usr
+	overlay     bool                // the initrd mounts an overlay on /etc
+	more        fstest.MapFS        // files of the verified file system
+	cmdline     func(string) string // changes the sealed command line
+	tree        func([]byte) []byte // changes the hash tree
 }
 
 // buffer is a file in memory.
@@ -75,8 +75,12 @@ func verified(t testing.TB, s verifiedSpec) osImage {
 	}
 	content := padded(fileSystem("ext4", id("aaaa"), data))
 	var hash buffer
+	treeUUID := id("bbbb")
+	if s.treeID != "" {
+		treeUUID = strings.Repeat(s.treeID, 4) + "-0000-4000-8000-000000bbbb" + s.treeID
+	}
 	var treeID [16]byte
-	_, _ = hex.Decode(treeID[:], []byte(strings.ReplaceAll(id("bbbb"), "-", "")))
+	_, _ = hex.Decode(treeID[:], []byte(strings.ReplaceAll(treeUUID, "-", "")))
 	sum, _, err := verity.Build(t.Context(), bytes.NewReader(content), int64(len(content)), []byte("salt"), treeID, &hash)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +90,7 @@ func verified(t testing.TB, s verifiedSpec) osImage {
 		tree = s.tree(bytes.Clone(tree))
 	}
 	line := fmt.Sprintf("quiet %[1]shash=%[2]x systemd.verity_%[3]s_data=UUID=%[4]s systemd.verity_%[3]s_hash=UUID=%[5]s",
-		map[string]string{"root": "root", "usr": "usr"}[s.name], sum, s.name, id("aaaa"), id("bbbb"))
+		map[string]string{"root": "root", "usr": "usr"}[s.name], sum, s.name, id("aaaa"), treeUUID)
 	if s.overlay {
 		line += " rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,UUID=" + id("cccc")
 	}
@@ -126,9 +130,6 @@ func verified(t testing.TB, s verifiedSpec) osImage {
 			p.mount.Number = i + 1
 			mounts = append(mounts, *p.mount)
 		}
-	}
-	if s.mounts != nil {
-		s.mounts(mounts)
 	}
 	disk, size, err := image.Assemble(parts)
 	if err != nil {

@@ -63,6 +63,7 @@ type osWorld struct {
 	mounts  []mounted
 	opened  []string // hash partitions of verity devices
 	corrupt error    // why the kernel cannot verify what it has booted
+	atBoot  func()   // happens before each boot; may be nil
 	reboots bool     // is asked for
 	probe   sync.Mutex
 	probed  probed        // content of the disk at the last probe
@@ -141,6 +142,9 @@ func copyVars(t testing.TB, from *efivartest.Fake) *efivartest.Fake {
 // powerOn starts the machine until a system is up that stays up.
 func (w *osWorld) powerOn() {
 	for range 10 {
+		if w.atBoot != nil {
+			w.atBoot()
+		}
 		w.boots++
 		w.startSystem()
 		w.album.hang(w.t, filepath.Join(w.root, "srv"))

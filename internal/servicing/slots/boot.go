@@ -40,14 +40,6 @@ func (s *Service) beginFinalize(ctx context.Context, r *record.Run) error {
 	})
 }
 
-// stageBoot writes the boot files of the slot, if its content is verified.
-func (s *Service) stageBoot(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
-	if err := s.disks.VerifyTrees(ctx, r, c); err != nil { // again after a power cut
-		return err
-	}
-	return s.loader.Stage(ctx, r, c)
-}
-
 // runningSlot returns the configuration of an operation, and the slot that the host runs
 // from as running does.
 func (s *Service) runningSlot(r *record.Run) (c *hostconfig.Config, active slot.Slot, err error) {
@@ -62,9 +54,6 @@ func (s *Service) runningSlot(r *record.Run) (c *hostconfig.Config, active slot.
 // since there is no old system. try hands over an installation before it changes the boot,
 // because a power cut may then boot the new system.
 func (s *Service) try(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
-	if err := s.disks.VerifyTrees(ctx, r, c); err != nil { // of what an earlier operation has staged
-		return err
-	}
 	p, err := r.State.Prove()
 	if r.State.Purpose == record.GoesBack {
 		p, err = r.State.WasKept(), nil

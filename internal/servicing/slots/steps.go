@@ -59,15 +59,27 @@ func (s *Service) steps() []opStep {
 		{Name: "pre-servicing", Do: record.Configured(s.preServicing), Effects: scripts(hooks.Pre)}, // no Undo: nobody knows what a script has changed
 		{Name: "partition", Do: record.Configured(s.partition), Effects: disks.PartitionEffects},    // no Undo: what the partitions contained is lost
 		{Name: "write", Do: record.Configured(s.disks.Write), Effects: disks.WriteEffects},          // no Undo: nothing boots or mounts these partitions yet
-		{Name: "post-provision", Do: record.Configured(s.newOS.PostProvision), Undo: s.newOS.Unmount, Effects: scripts(hooks.Provision)},
-		{Name: "configure", Do: s.newOS.Configure, Undo: s.newOS.Unmount, Effects: newos.ConfigureEffects},
-		{Name: "post-configure", Do: record.Configured(s.newOS.PostConfigure), Undo: s.newOS.Unmount, Effects: scripts(hooks.Configure)},
-		{Name: "labels", Do: s.newOS.Label, Undo: s.newOS.Unmount, Effects: newos.LabelEffects},
-		{Name: "boot files", Do: record.Configured(s.stageBoot), Undo: s.forget, Effects: loader.StageEffects},
+		{Name: "post-provision", Do: s.verified(record.Configured(s.newOS.PostProvision)), Undo: s.newOS.Unmount, Effects: scripts(hooks.Provision)},
+		{Name: "configure", Do: s.verified(s.newOS.Configure), Undo: s.newOS.Unmount, Effects: newos.ConfigureEffects},
+		{Name: "post-configure", Do: s.verified(record.Configured(s.newOS.PostConfigure)), Undo: s.newOS.Unmount, Effects: scripts(hooks.Configure)},
+		{Name: "labels", Do: s.verified(s.newOS.Label), Undo: s.newOS.Unmount, Effects: newos.LabelEffects},
+		{Name: "boot files", Do: s.verified(record.Configured(s.loader.Stage)), Undo: s.forget, Effects: loader.StageEffects},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
-		{Name: "try", Do: record.Configured(s.try), Undo: s.forget, Effects: loader.TryEffects},
+		{Name: "try", Do: s.verified(record.Configured(s.try)), Undo: s.forget, Effects: loader.TryEffects},
 	}, s.trial()...)
+}
+
+// verified returns do, which reads the written partitions or makes them boot. Before do, after
+// a power cut or in an operation that finalizes what an earlier one has staged, it compares
+// verified partitions with their hash trees again.
+func (s *Service) verified(do func(context.Context, *record.Run) error) func(context.Context, *record.Run) error {
+	return func(ctx context.Context, r *record.Run) error {
+		if err := record.Configured(s.disks.VerifyTrees)(ctx, r); err != nil {
+			return err
+		}
+		return do(ctx, r)
+	}
 }
 
 // back returns the steps of a rollback by command.

@@ -3,8 +3,10 @@ package newos
 import (
 	"context"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -88,6 +90,9 @@ func (s signature) check(root string) error {
 
 func (s signature) read(root string) error {
 	f, err := inroot.FS(root).Open(path.Clean(s.path)[1:])
+	if errors.Is(err, fs.ErrNotExist) {
+		return errkind.Errorf(errkind.NotFound, "the image does not have it")
+	}
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,21 @@ func TestAPartIsNotDoneWithTheProofOfAnotherFile(t *testing.T) {
 			t.Errorf("%+v is a proof: %v", parts, err)
 		}
 	}
+	for _, tree := range []Tree{{RootHash: "ef"}, {RootHash: "ef", Proof: "gh", In: "boot"}} {
+		r := Record{Slot: slot.B, Parts: []Part{{Name: "/", Done: true, SHA384: "ab", Proof: "ab", Tree: &tree}}}
+		if proof, err := r.Prove(); err == nil || proof.Of(slot.B) || !strings.Contains(err.Error(), "/ was not compared with its verity hash tree") {
+			t.Errorf("%+v is a proof: %v", tree, err)
+		}
+		if err := r.Parts[0].Proven("gh", "boot"); err == nil {
+			t.Error("it was compared with another root hash")
+		}
+		if err := r.Parts[0].Proven("ef", "boot"); err != nil || !tree.IsProven("boot") || tree.IsProven("next") {
+			t.Errorf("%+v, %v", tree, err)
+		}
+		if proof, err := r.Prove(); err != nil || !proof.Of(slot.B) {
+			t.Errorf("compared: %v", err)
+		}
+	}
 	r := Record{Slot: slot.B, Parts: []Part{{Name: "/", Done: true, SHA384: "ab", Proof: "ab"}}}
 	if proof, err := r.Prove(); err != nil || !proof.Of(slot.B) || proof.Of(slot.A) {
 		t.Errorf("a proof of %+v: %v", proof, err)
