@@ -44,7 +44,7 @@ func (o *opening) check() error {
 		return nil
 	}
 	mounts, err := o.mountsEtc()
-	o.run.State.Sealed = !mounts
+	o.run.State.RootSealed = !mounts
 	return err
 }
 
@@ -104,7 +104,10 @@ func (o *opening) names(arg, value, id, uuid string) error {
 	if err != nil {
 		return err
 	}
-	has := map[string]string{"UUID": uuid, "PARTUUID": target.UUID, "PARTLABEL": target.Label}
+	has := map[string]string{"UUID": uuid}
+	if p := target.Partitions[0]; p.ID == target.ID { // not on an array
+		has["PARTUUID"], has["PARTLABEL"] = p.UUID, p.Label
+	}
 	by, wanted, tagged := strings.Cut(value, "=")
 	if dir, ok := strings.CutPrefix(value, "/dev/disk/by-"); ok {
 		by, wanted, tagged = strings.Cut(dir, "/")
@@ -116,7 +119,7 @@ func (o *opening) names(arg, value, id, uuid string) error {
 		err := errkind.Errorf(errkind.Unsupported, "has %s%s, which may be another device at the next boot", arg, value)
 		return errkind.WithHint(err, "Build the image with UUID=, which fits both slots.")
 	case !strings.EqualFold(wanted, strings.ReplaceAll(actual, " ", `\x20`)):
-		err := errkind.Errorf(errkind.Invalid, "makes the initrd look for %s%s=%s, and partition %q for %s will have %s", arg, by, wanted, target.ID, o.part.Name, actual)
+		err := errkind.Errorf(errkind.Invalid, "makes the initrd look for %s%s=%s, and device %q for %s will have %s", arg, by, wanted, target.ID, o.part.Name, actual)
 		return errkind.WithHint(err, "Build the image with UUID=, which fits both slots; or give the partition that UUID in storage.disks.")
 	}
 	return nil

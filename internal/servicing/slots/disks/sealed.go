@@ -16,7 +16,7 @@ import (
 // CheckVerity checks the hash trees of the image, and that the sealed command line of its
 // UKI opens them on this host. It records whether the new OS is Sealed.
 func (d *Disks) CheckVerity(ctx context.Context, r *record.Run, e *record.Examined) error {
-	r.State.Sealed = false
+	r.State.RootSealed = false
 	for i := range r.State.Parts {
 		p := &r.State.Parts[i]
 		if p.Tree == nil {

@@ -197,7 +197,7 @@ func (o *OS) checkPlaces(root string, e *record.Examined) error {
 			}
 		}
 	}
-	if !e.Record.Sealed {
+	if !e.Record.RootSealed {
 		names = append(names, "/etc/fstab", "/etc/machine-id")
 	}
 	for _, f := range e.Config.Spec().OS.AdditionalFiles {

@@ -97,7 +97,7 @@ func (o *OS) mountTree(r *record.Run, c *hostconfig.Config, root string, whole b
 			return err
 		}
 	}
-	if storage.RootVerity(spec) != nil && !r.State.Sealed {
+	if storage.RootVerity(spec) != nil && !r.State.RootSealed {
 		if err := o.Machine.MountOverlay(root, "/etc", storage.EtcOverlay, !whole); err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (o *OS) runScripts(ctx context.Context, r *record.Run, point hooks.Point) e
 func (o *OS) Configure(ctx context.Context, r *record.Run) error {
 	type part = func(context.Context, *record.Run, *hostconfig.Config, string) error
 	parts := []part{o.checkSignatures, o.writeFstab, o.writeLayers, o.carryIdentity, o.setUpOS, o.placeFiles, o.extensions().Place, o.setUpTrident, o.guard}
-	if r.State.Sealed {
+	if r.State.RootSealed {
 		r.Logf(slog.LevelWarn, "the new system is sealed: it keeps the fstab, the machine ID and the name of its image, and no timer ends its trial if its Trident does not start")
 		parts = []part{o.checkSignatures, o.placeFiles}
 	}
@@ -227,7 +227,7 @@ func ConfigureEffects(p *record.Examined) []change.Effect {
 	var out change.Effects
 	spec := p.Config.Spec()
 	o := &spec.OS
-	if p.Record.Sealed {
+	if p.Record.RootSealed {
 		for _, f := range o.AdditionalFiles {
 			out.Add("write-file", f.Destination, "write %s", f.Destination)
 		}

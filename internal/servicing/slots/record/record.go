@@ -59,9 +59,9 @@ type Record struct {
 	Examined  bool `json:"examined,omitempty"`
 	BootBegun bool `json:"boot_begun,omitempty"`
 
-	// Sealed is set if the root is verified and the initrd mounts no overlay on its /etc:
+	// RootSealed is set if the root is verified and the initrd mounts no overlay on its /etc:
 	// Trident writes no file into the new OS.
-	Sealed bool `json:"sealed,omitempty"`
+	RootSealed bool `json:"root_sealed,omitempty"`
 
 	// Carried are the extensions that the image carries.
 	Carried    []Carried        `json:"carried,omitempty"`
