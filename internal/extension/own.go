@@ -87,7 +87,7 @@ func OpenTree(img *ddi.Image, file *os.File) (Tree, error) {
 	}
 	tree, err := v.Open(file, volume.KernelMount)
 	if err != nil && os.Geteuid() != 0 && errkind.Of(err) == errkind.Unsupported {
-		err = errkind.WithHint(err, "The kernel has to mount this file system, because Trident reads erofs only: run the command as root.")
+		err = errkind.WithHint(err, "The kernel has to mount this file system, because Trident has no reader for it: run the command as root.")
 	}
 	return tree, err
 }

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -97,6 +98,25 @@ func attach(image *os.File, offset, size int64) (*os.File, error) {
 	return nil, errkind.Errorf(errkind.Unavailable, "set up a loop device: other processes took each free one first")
 }
 
+// messages returns what the kernel says about a failed mount, such as the name of a
+// compression that it lacks, in brackets; "" if it says nothing. ctx is from fsopen(2).
+func messages(ctx int) string {
+	var all []string
+	for range 8 { // the kernel keeps no more
+		text := make([]byte, 256)
+		n, err := unix.Read(ctx, text)
+		if err != nil || n <= 0 {
+			break
+		}
+		_, message, _ := strings.Cut(string(text[:n]), " ") // after the level
+		all = append(all, strings.TrimSpace(message))
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%q)", strings.Join(all, "; "))
+}
+
 // mount returns a detached mount of the file system on device.
 func mount(device, fstype string) (*os.File, error) {
 	ctx, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
@@ -118,7 +138,11 @@ func mount(device, fstype string) (*os.File, error) {
 		if errors.Is(err, unix.EPERM) {
 			return nil, err
 		}
-		return nil, errkind.Errorf(errkind.Corrupt, "the kernel does not accept the file system: %w", err)
+		kind := errkind.Corrupt
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			kind = errkind.Unsupported
+		}
+		return nil, errkind.Errorf(kind, "the kernel does not accept the file system: %w%s", err, messages(ctx))
 	}
 	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {

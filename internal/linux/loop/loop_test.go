@@ -85,6 +85,35 @@ func TestAFileSystemThatTheKernelCannotMountIsCorrupt(t *testing.T) {
 	}
 }
 
+func TestTheReasonOfTheKernelIsInTheError(t *testing.T) {
+	ext4(t) // or the test is skipped
+	tool, err := exec.LookPath("mksquashfs")
+	if err != nil {
+		t.Skip("needs mksquashfs")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fs")
+	if out, err := exec.Command(tool, t.TempDir(), path, "-quiet", "-no-progress").CombinedOutput(); err != nil {
+		t.Fatalf("mksquashfs: %v: %s", err, out)
+	}
+	image, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	const compression = 20 // in the superblock
+	if _, err := image.WriteAt([]byte{99}, compression); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Open(image, 0, 4096, "squashfs")
+	if errkind.Of(err) == errkind.Unsupported {
+		t.Skip(err)
+	}
+	if err == nil || !strings.Contains(err.Error(), `Filesystem uses \"unknown\" compression`) {
+		t.Errorf("%v, %v", m, err)
+	}
+}
+
 func TestAMountHasAPathForThisProcessUntilItIsClosed(t *testing.T) {
 	image, size := ext4(t)
 	m, err := Open(image, 8<<10, size, "ext4")
