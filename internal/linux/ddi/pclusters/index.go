@@ -32,9 +32,10 @@ type entry struct {
 // numbers of inner entries are distances, which only speed up a search.
 const hasBlocks = 0x800
 
-// index has the entries of a file, in packs: a pack has 2 entries of 16 bits in 8 bytes or 16 entries of 14
-// bits in 32 bytes, and ends with the block of its first head. Small packs come first, up to
-// a border of 32 bytes, then large ones, then small ones for the rest.
+// index reads the entries of a file, which are in packs: a pack has 2 entries of 16 bits in 8
+// bytes, or 16 entries of 14 bits in 32 bytes, and ends with the block of its first head.
+// Small packs come first, up to a border of 32 bytes, then large ones, then small ones for
+// the rest.
 type index struct {
 	r            io.ReaderAt
 	at           int64 // of the first pack
