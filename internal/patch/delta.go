@@ -16,25 +16,25 @@ const longest = 64 << 10
 // gain is how many more bytes than at the present distance have to be equal for another one.
 const gain = 4
 
-// A delta says how an image is made from pieces of the old one. A piece of the old image gets
-// small numbers added to its bytes: in programs whose code has moved, addresses differ by few
-// values, so that the numbers are mostly zero and repeat (C. Percival, Naive Differences of
-// Executable Code, 2003).
+// A delta says how an image is made from pieces of the old one. Some words of a piece get small
+// numbers added: in programs whose code has moved, addresses differ by few values (C. Percival,
+// Naive Differences of Executable Code, 2003), which follow from how far the code has moved.
 type delta struct {
-	// steps has three numbers for each step: how many bytes follow in sums, how many then
-	// in fresh, and how far to move in the old image after that, which may be negative.
+	// steps has three numbers for each step: how many bytes to copy from the old image, how
+	// many then follow in fresh, and how far to move in the old image after that, which may be
+	// negative.
 	steps []byte
-	sums  []byte // what to add to the bytes of the old image, modulo 256
+	words words  // what to add to the bytes of the old image
 	fresh []byte // bytes that the old image does not have
 }
 
+// add appends a step. A change in the last bytes of a piece, which have no word, is fresh.
 func (d *delta) add(old, new []byte, at, from, equal, fresh, move int) {
+	covered := d.words.add(old, new, from, at, equal)
+	fresh, move, equal = fresh+equal-covered, move+equal-covered, covered
 	d.steps = binary.AppendUvarint(d.steps, uint64(equal))
 	d.steps = binary.AppendUvarint(d.steps, uint64(fresh))
 	d.steps = binary.AppendVarint(d.steps, int64(move))
-	for i := range equal {
-		d.sums = append(d.sums, new[at+i]-old[from+i])
-	}
 	d.fresh = append(d.fresh, new[at+equal:at+equal+fresh]...)
 }
 

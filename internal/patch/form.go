@@ -14,13 +14,14 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// magic begins a delta in a file.
-const magic = "tridelta"
+// magic begins a delta in a file. Another form gets another last character, so that a reader that
+// does not know it refuses the patch.
+const magic = "tridelt2"
 
 // deltaWindow is the window of the parts of a delta, in bytes.
 const deltaWindow = 8 << 20
 
-// header is the start of a file with a delta. The steps, the three parts of the sums and the
+// header is the start of a file with a delta. The steps, the three parts of the words and the
 // fresh bytes follow, each as a frame of Zstandard (RFC 8878).
 type header struct {
 	Magic   [len(magic)]byte
@@ -36,9 +37,8 @@ func (d *delta) encode(w io.Writer, old []byte, size int) error {
 		return fmt.Errorf("begin frame: %w", err)
 	}
 	h := header{Magic: [len(magic)]byte([]byte(magic)), OldHash: sha256.Sum256(old), NewSize: uint64(size)}
-	sums := pack(d.sums)
 	var frames []byte
-	for i, part := range [][]byte{d.steps, sums.gaps, sums.runs, sums.values, d.fresh} {
+	for i, part := range [][]byte{d.steps, d.words.gaps, d.words.choices, d.words.sums, d.fresh} {
 		before := len(frames)
 		frames = z.EncodeAll(part, frames)
 		h.Parts[i] = uint64(len(frames) - before)
@@ -81,8 +81,13 @@ func decodeDelta(old []byte, r *bufio.Reader, size int64, out io.Writer) error {
 		defer z.Close()
 		parts[i] = bufio.NewReaderSize(onlyReader{z}, 64<<10)
 	}
-	sums := &unpacker{gaps: parts[1], runs: parts[2], values: parts[3]}
-	if err := join(old, parts[0], sums, parts[4], size, out); err != nil {
+	words := &wordReader{gaps: parts[1], choices: parts[2], sums: parts[3], guesser: newGuesser()}
+	buffered := bufio.NewWriterSize(onlyWriter{out}, 64<<10)
+	err := join(old, parts[0], words, parts[4], size, buffered)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err != nil {
 		return errkind.Errorf(errkind.Corrupt, "the patch is damaged: %w", asDamage(err))
 	}
 	return nil
@@ -96,9 +101,9 @@ func asDamage(err error) error {
 	return err
 }
 
-// join writes an image of size bytes, of the steps, the sums and the fresh bytes of a delta.
-func join(old []byte, steps *bufio.Reader, sums *unpacker, more io.Reader, size int64, out io.Writer) error {
-	buf, from := make([]byte, 64<<10), int64(0)
+// join writes an image of size bytes, of the steps, the words and the fresh bytes of a delta.
+func join(old []byte, steps *bufio.Reader, words *wordReader, more io.Reader, size int64, out io.Writer) error {
+	from := int64(0)
 	// A step of compare covers at least a seed, but for the first and the last.
 	for step, left := int64(0), size; left > 0; step++ {
 		equal, err := binary.ReadUvarint(steps)
@@ -118,29 +123,14 @@ func join(old []byte, steps *bufio.Reader, sums *unpacker, more io.Reader, size 
 		case from < 0 || from > int64(len(old)) || equal > uint64(int64(len(old))-from) || move > MaxSize || move < -MaxSize:
 			return errors.New("a step leaves the base image")
 		}
-		if err := copySums(out, sums, old[from:from+int64(equal)], buf); err != nil {
+		if err := words.copyPiece(out, old, from, from+int64(equal), size-left); err != nil {
 			return err
 		}
-		if _, err := io.CopyBuffer(onlyWriter{out}, io.LimitReader(more, int64(fresh)), buf); err != nil {
+		if _, err := io.CopyN(out, more, int64(fresh)); err != nil {
 			return err
 		}
 		from += int64(equal) + move
 		left -= int64(equal) + int64(fresh)
-	}
-	return nil
-}
-
-// copySums writes the bytes of piece, with the bytes of sums added.
-func copySums(out io.Writer, sums *unpacker, piece, buf []byte) error {
-	for len(piece) > 0 {
-		b := buf[:copy(buf, piece)]
-		if err := sums.addTo(b); err != nil {
-			return err
-		}
-		if _, err := out.Write(b); err != nil {
-			return err
-		}
-		piece = piece[len(b):]
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -59,8 +60,12 @@ func apply(ctx context.Context, old []byte, patch io.Reader, size int64, w io.Wr
 	head := bufio.NewReaderSize(in, 4<<10)
 	out := &output{ctx: ctx, w: w, rest: size}
 	decode := decodeFrame
-	if start, _ := head.Peek(len(magic)); string(start) == magic {
+	switch start, _ := head.Peek(len(magic)); {
+	case string(start) == magic:
 		decode = decodeDelta
+	case strings.HasPrefix(string(start), magic[:len(magic)-1]):
+		return errkind.WithHint(errkind.Errorf(errkind.Corrupt, "the patch is in a form of another version of Trident"),
+			"Make the patch again with this version, or fetch the image without a patch.")
 	}
 	err := decode(old, head, size, out)
 	switch {

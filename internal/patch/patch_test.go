@@ -141,6 +141,7 @@ func TestABadPatchIsRefusedByNameAndMakesNoMoreThanTheImage(t *testing.T) {
 		"damaged":                 {old, append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1), "damaged"},
 		"damaged in its steps":    {old, damaged(good, 90), "damaged"},
 		"empty":                   {old, nil, "does not begin with a frame"},
+		"of another form":         {old, []byte("tridelta" + strings.Repeat("x", 200)), "in a form of another version of Trident"},
 		"not a patch":             {old, []byte(strings.Repeat("no patch", 100)), "does not begin with a frame"},
 		"for another size":        {old, mustMake(t, old, new[1:]), "the patch makes 1048479 bytes, the image has 1048480"},
 		"makes more, unannounced": {old, frameOf(t, make([]byte, 64<<20)), "the patch makes more bytes than the image has"},
@@ -193,20 +194,25 @@ func TestStepsThatLeaveAnImageAreRefused(t *testing.T) {
 		}
 		return b
 	}
-	sums := make([]byte, 4000)
+	none, sums := words{}, make([]byte, 4000)
 	for name, c := range map[string]struct {
 		d     delta
 		words string
 	}{
-		"more than the image":      {delta{steps(501, 0, 0), sums, nil}, "more bytes than the image has"},
-		"fresh more than the rest": {delta{steps(100, 401, 0), sums, sums}, "more bytes than the image has"},
-		"huge numbers":             {delta{steps(-1, -1, 0), sums, sums}, "more bytes than the image has"},
-		"before the old image":     {delta{steps(10, 0, -11, 10, 0, 0), sums, nil}, "a step leaves the base image"},
-		"behind the old image":     {delta{steps(10, 0, 900, 200, 0, 0), sums, nil}, "a step leaves the base image"},
-		"far away":                 {delta{steps(10, 0, MaxSize+1), sums, nil}, "a step leaves the base image"},
-		"steps without bytes":      {delta{bytes.Repeat(steps(0, 0, 0), 100), sums, nil}, "more bytes than the image has"},
-		"too few steps":            {delta{steps(10, 0, 0), sums, nil}, "a part of it ends early"},
-		"too few fresh bytes":      {delta{steps(0, 500, 0), nil, sums[:499]}, ""},
+		"more than the image":      {delta{steps(501, 0, 0), none, nil}, "more bytes than the image has"},
+		"fresh more than the rest": {delta{steps(100, 401, 0), none, sums}, "more bytes than the image has"},
+		"huge numbers":             {delta{steps(-1, -1, 0), none, sums}, "more bytes than the image has"},
+		"before the old image":     {delta{steps(10, 0, -11, 10, 0, 0), none, nil}, "a step leaves the base image"},
+		"behind the old image":     {delta{steps(10, 0, 900, 200, 0, 0), none, nil}, "a step leaves the base image"},
+		"far away":                 {delta{steps(10, 0, MaxSize+1), none, nil}, "a step leaves the base image"},
+		"steps without bytes":      {delta{bytes.Repeat(steps(0, 0, 0), 100), none, nil}, "more bytes than the image has"},
+		"too few steps":            {delta{steps(10, 0, 0), none, nil}, "a part of it ends early"},
+		"a word beyond its step":   {delta{steps(500, 0, 0), words{gaps: steps(497), choices: []byte{0}}, nil}, "leaves its step"},
+		"a word without a choice":  {delta{steps(500, 0, 0), words{gaps: steps(0)}, nil}, "a part of it ends early"},
+		"a word without a number":  {delta{steps(500, 0, 0), words{gaps: steps(0), choices: []byte{guesses}}, nil}, "a part of it ends early"},
+		"a guess that is not one":  {delta{steps(500, 0, 0), words{gaps: steps(0), choices: []byte{guesses + 1}}, nil}, "a number to add is damaged"},
+		"a number beyond a word":   {delta{steps(500, 0, 0), words{gaps: steps(0), choices: []byte{guesses}, sums: binary.AppendVarint(nil, 1<<31)}, nil}, "a number to add is too large"},
+		"too few fresh bytes":      {delta{steps(0, 500, 0), none, sums[:499]}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -248,9 +254,10 @@ func FuzzCompare(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, read := pack(d.sums), func(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
+		read := func(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
+		reader := &wordReader{gaps: read(d.words.gaps), choices: read(d.words.choices), sums: read(d.words.sums), guesser: newGuesser()}
 		var got bytes.Buffer
-		err = join(old, read(d.steps), &unpacker{gaps: read(s.gaps), runs: read(s.runs), values: read(s.values)}, read(d.fresh), int64(len(new)), &got)
+		err = join(old, read(d.steps), reader, read(d.fresh), int64(len(new)), &got)
 		if err != nil || !bytes.Equal(got.Bytes(), new) {
 			t.Errorf("%d bytes, %v", got.Len(), err)
 		}
