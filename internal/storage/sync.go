@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -82,8 +83,8 @@ func (t Tools) inSync(ctx context.Context, arrays []Layer, most time.Duration) e
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			if context.Cause(ctx) != context.DeadlineExceeded {
-				return context.Cause(ctx)
+			if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+				return cause
 			}
 			return errkind.Errorf(errkind.Timeout, "%s after %s", waiting, most)
 		}
