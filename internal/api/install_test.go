@@ -181,7 +181,11 @@ func TestThePlanOfAnInstallationHasTextAndFields(t *testing.T) {
 			}},
 			Destroys: []storage.Loss{{What: "partition", Path: "/dev/vda1", Size: 5, Label: "old", UUID: "w", Content: "ext4"}},
 		}},
-		Layers:  []storage.Layer{{ID: "root", Kind: storage.LayerPair, Members: []string{"root-a", "root-b"}}},
+		Layers: []storage.Layer{
+			{ID: "root-a", Kind: storage.LayerArray, Members: []string{"r1", "r2"}, Action: storage.Create, Path: "/dev/md/r", Name: "r", Level: "raid1", UUID: "z", Size: 6},
+			{ID: "root", Kind: storage.LayerPair, Members: []string{"root-a", "root-b"}},
+		},
+		Mounts:  []storage.Mount{{ID: "root", Source: "image", Type: "ext4", At: "/"}},
 		Formats: []storage.Format{{ID: "swap", Path: "/dev/vda3", Type: "swap", UUID: "y", Mount: "none"}},
 	}
 	f.host.plan.Steps = []servicing.PlannedStep{{Name: "reboot", Effects: []servicing.Effect{{Kind: "reboot", Text: "reboot the host"}}}}
@@ -203,7 +207,11 @@ func TestThePlanOfAnInstallationHasTextAndFields(t *testing.T) {
 				}},
 				Destroys: []*hostv1.Loss{{What: "partition", Path: "/dev/vda1", Size: 5, Label: "old", Uuid: "w", Content: "ext4"}},
 			}},
-			Layers:  []*hostv1.Layer{{Id: "root", Kind: "ab-volume", Members: []string{"root-a", "root-b"}}},
+			Layers: []*hostv1.Layer{
+				{Id: "root-a", Kind: "array", Members: []string{"r1", "r2"}, Action: "create", Path: "/dev/md/r", Name: "r", Level: "raid1", Uuid: "z", Size: 6},
+				{Id: "root", Kind: "ab-volume", Members: []string{"root-a", "root-b"}},
+			},
+			Mounts:  []*hostv1.Mount{{Id: "root", Source: "image", Type: "ext4", At: "/"}},
 			Formats: []*hostv1.Format{{Id: "swap", Path: "/dev/vda3", Type: "swap", Uuid: "y", Mount: "none"}},
 		},
 	}

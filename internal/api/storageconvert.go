@@ -13,6 +13,7 @@ func storageToWire(d *storage.Description) *hostv1.StoragePlan {
 	}
 	out := &hostv1.StoragePlan{
 		Purpose: string(d.For), Disks: mapSlice(d.Disks, diskToWire), Layers: mapSlice(d.Layers, layerToWire), Formats: mapSlice(d.Formats, formatToWire),
+		Mounts: mapSlice(d.Mounts, mountToWire),
 	}
 	if d.Slot.Valid() {
 		out.Slot = d.Slot.String()
@@ -42,7 +43,14 @@ func lossToWire(l storage.Loss) *hostv1.Loss {
 }
 
 func layerToWire(l storage.Layer) *hostv1.Layer {
-	return &hostv1.Layer{Id: textToWire(l.ID), Kind: string(l.Kind), Members: mapSlice(l.Members, textToWire)}
+	return &hostv1.Layer{
+		Id: textToWire(l.ID), Kind: string(l.Kind), Members: mapSlice(l.Members, textToWire),
+		Action: string(l.Action), Path: textToWire(l.Path), Name: textToWire(l.Name), Level: l.Level, Uuid: l.UUID, Size: l.Size,
+	}
+}
+
+func mountToWire(m storage.Mount) *hostv1.Mount {
+	return &hostv1.Mount{Id: textToWire(m.ID), Source: m.Source, Type: m.Type, At: textToWire(m.At)}
 }
 
 func formatToWire(f storage.Format) *hostv1.Format {

@@ -907,7 +907,9 @@ type StoragePlan struct {
 	// Devices on top of partitions, or of earlier layers.
 	Layers []*Layer `protobuf:"bytes,4,rep,name=layers,proto3" json:"layers,omitempty"`
 	// New, empty file systems and swap.
-	Formats       []*Format `protobuf:"bytes,5,rep,name=formats,proto3" json:"formats,omitempty"`
+	Formats []*Format `protobuf:"bytes,5,rep,name=formats,proto3" json:"formats,omitempty"`
+	// The file systems of the configuration, whatever their content comes from.
+	Mounts        []*Mount `protobuf:"bytes,6,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -973,6 +975,13 @@ func (x *StoragePlan) GetLayers() []*Layer {
 func (x *StoragePlan) GetFormats() []*Format {
 	if x != nil {
 		return x.Formats
+	}
+	return nil
+}
+
+func (x *StoragePlan) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
 	}
 	return nil
 }
@@ -1229,7 +1238,7 @@ func (x *PartitionPlan) GetLabel() string {
 // A Loss is something on a disk that Trident destroys.
 type Loss struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// partition, content, table, damaged table or disk.
+	// partition, content, array, volume, table, damaged table, signature or disk.
 	What  string `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
 	Path  string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	Size  int64  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
@@ -1317,11 +1326,23 @@ func (x *Loss) GetContent() string {
 type Layer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// raid, luks, ab-volume or verity.
+	// array, encrypted, ab-volume or verity.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Ids of partitions or layers, in order: A then B for a pair, data then hashes for
 	// a verity device.
-	Members       []string `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	Members []string `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	// Of an array or an encrypted volume: create, or keep or write for an update.
+	Action string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
+	// Stays the same over reboots.
+	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	// Below /dev/md or /dev/mapper.
+	Name string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	// Of an array: raid1.
+	Level string `protobuf:"bytes,7,opt,name=level,proto3" json:"level,omitempty"`
+	// Of an array, or of the header of an encrypted volume.
+	Uuid string `protobuf:"bytes,8,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// The layer has at least so many bytes.
+	Size          int64 `protobuf:"varint,9,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1375,6 +1396,48 @@ func (x *Layer) GetMembers() []string {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *Layer) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Layer) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Layer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Layer) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *Layer) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Layer) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 // A Format is a file system or swap that Trident makes.
@@ -1456,6 +1519,79 @@ func (x *Format) GetMount() string {
 	return ""
 }
 
+// A Mount is a file system on a device of the configuration.
+type Mount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the device.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// image, new or adopted.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// Empty if the image or the device says it.
+	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	// The mount point; may be empty.
+	At            string `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Mount) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Mount) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
 type GetHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1464,7 +1600,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1612,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1625,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 // A RollbackTarget is an earlier state that the host can return to.
@@ -1508,7 +1644,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[17]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1656,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[17]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1669,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -1580,7 +1716,7 @@ type ActiveExtension struct {
 
 func (x *ActiveExtension) Reset() {
 	*x = ActiveExtension{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[18]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1728,7 @@ func (x *ActiveExtension) String() string {
 func (*ActiveExtension) ProtoMessage() {}
 
 func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[18]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1741,7 @@ func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveExtension.ProtoReflect.Descriptor instead.
 func (*ActiveExtension) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ActiveExtension) GetKind() string {
@@ -1649,7 +1785,7 @@ type DatastoreHealth struct {
 
 func (x *DatastoreHealth) Reset() {
 	*x = DatastoreHealth{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[19]
+	mi := &file_trident_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1797,7 @@ func (x *DatastoreHealth) String() string {
 func (*DatastoreHealth) ProtoMessage() {}
 
 func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[19]
+	mi := &file_trident_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1810,7 @@ func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatastoreHealth.ProtoReflect.Descriptor instead.
 func (*DatastoreHealth) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DatastoreHealth) GetSound() bool {
@@ -1721,7 +1857,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[20]
+	mi := &file_trident_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1869,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[20]
+	mi := &file_trident_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1882,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetHostResponse) GetPhase() HostPhase {
@@ -1884,13 +2020,14 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x126\n" +
 	"\astorage\x18\x02 \x01(\v2\x1c.trident.host.v1.StoragePlanR\astorage\x124\n" +
 	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\x122\n" +
-	"\x05steps\x18\x04 \x03(\v2\x1c.trident.host.v1.PlannedStepR\x05steps\"\xcf\x01\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1c.trident.host.v1.PlannedStepR\x05steps\"\xff\x01\n" +
 	"\vStoragePlan\x12\x18\n" +
 	"\apurpose\x18\x01 \x01(\tR\apurpose\x12\x12\n" +
 	"\x04slot\x18\x02 \x01(\tR\x04slot\x12/\n" +
 	"\x05disks\x18\x03 \x03(\v2\x19.trident.host.v1.DiskPlanR\x05disks\x12.\n" +
 	"\x06layers\x18\x04 \x03(\v2\x16.trident.host.v1.LayerR\x06layers\x121\n" +
-	"\aformats\x18\x05 \x03(\v2\x17.trident.host.v1.FormatR\aformats\"\xce\x02\n" +
+	"\aformats\x18\x05 \x03(\v2\x17.trident.host.v1.FormatR\aformats\x12.\n" +
+	"\x06mounts\x18\x06 \x03(\v2\x16.trident.host.v1.MountR\x06mounts\"\xce\x02\n" +
 	"\bDiskPlan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x12\n" +
@@ -1925,17 +2062,28 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
 	"\x05label\x18\x04 \x01(\tR\x05label\x12\x12\n" +
 	"\x04uuid\x18\x05 \x01(\tR\x04uuid\x12\x18\n" +
-	"\acontent\x18\x06 \x01(\tR\acontent\"E\n" +
+	"\acontent\x18\x06 \x01(\tR\acontent\"\xc3\x01\n" +
 	"\x05Layer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
-	"\amembers\x18\x03 \x03(\tR\amembers\"j\n" +
+	"\amembers\x18\x03 \x03(\tR\amembers\x12\x16\n" +
+	"\x06action\x18\x04 \x01(\tR\x06action\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x14\n" +
+	"\x05level\x18\a \x01(\tR\x05level\x12\x12\n" +
+	"\x04uuid\x18\b \x01(\tR\x04uuid\x12\x12\n" +
+	"\x04size\x18\t \x01(\x03R\x04size\"j\n" +
 	"\x06Format\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
-	"\x05mount\x18\x05 \x01(\tR\x05mount\"\x10\n" +
+	"\x05mount\x18\x05 \x01(\tR\x05mount\"S\n" +
+	"\x05Mount\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\tR\x02at\"\x10\n" +
 	"\x0eGetHostRequest\"\x86\x01\n" +
 	"\x0eRollbackTarget\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
@@ -2000,7 +2148,7 @@ func file_trident_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_trident_host_v1_host_proto_goTypes = []any{
 	(Severity)(0),                  // 0: trident.host.v1.Severity
 	(HostPhase)(0),                 // 1: trident.host.v1.HostPhase
@@ -2020,53 +2168,55 @@ var file_trident_host_v1_host_proto_goTypes = []any{
 	(*Loss)(nil),                   // 15: trident.host.v1.Loss
 	(*Layer)(nil),                  // 16: trident.host.v1.Layer
 	(*Format)(nil),                 // 17: trident.host.v1.Format
-	(*GetHostRequest)(nil),         // 18: trident.host.v1.GetHostRequest
-	(*RollbackTarget)(nil),         // 19: trident.host.v1.RollbackTarget
-	(*ActiveExtension)(nil),        // 20: trident.host.v1.ActiveExtension
-	(*DatastoreHealth)(nil),        // 21: trident.host.v1.DatastoreHealth
-	(*GetHostResponse)(nil),        // 22: trident.host.v1.GetHostResponse
-	(v1.ServicingKind)(0),          // 23: trident.v1.ServicingKind
-	(*v1.TridentError)(nil),        // 24: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 25: trident.operations.v1.Operation
+	(*Mount)(nil),                  // 18: trident.host.v1.Mount
+	(*GetHostRequest)(nil),         // 19: trident.host.v1.GetHostRequest
+	(*RollbackTarget)(nil),         // 20: trident.host.v1.RollbackTarget
+	(*ActiveExtension)(nil),        // 21: trident.host.v1.ActiveExtension
+	(*DatastoreHealth)(nil),        // 22: trident.host.v1.DatastoreHealth
+	(*GetHostResponse)(nil),        // 23: trident.host.v1.GetHostResponse
+	(v1.ServicingKind)(0),          // 24: trident.v1.ServicingKind
+	(*v1.TridentError)(nil),        // 25: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 26: trident.operations.v1.Operation
 }
 var file_trident_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
 	0,  // 1: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
-	23, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	24, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
 	8,  // 3: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
 	9,  // 4: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
 	4,  // 5: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
 	7,  // 6: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
 	12, // 7: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
 	9,  // 8: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
-	23, // 9: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	24, // 9: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
 	12, // 10: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
 	4,  // 11: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
 	7,  // 12: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
 	13, // 13: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
 	16, // 14: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
 	17, // 15: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
-	14, // 16: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
-	15, // 17: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
-	1,  // 18: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
-	20, // 19: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	24, // 20: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	19, // 21: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
-	21, // 22: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	25, // 23: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	2,  // 24: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	5,  // 25: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	10, // 26: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
-	18, // 27: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	3,  // 28: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	6,  // 29: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	11, // 30: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
-	22, // 31: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	18, // 16: trident.host.v1.StoragePlan.mounts:type_name -> trident.host.v1.Mount
+	14, // 17: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	15, // 18: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
+	1,  // 19: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
+	21, // 20: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
+	25, // 21: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	20, // 22: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	22, // 23: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
+	26, // 24: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	2,  // 25: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	5,  // 26: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	10, // 27: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	19, // 28: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	3,  // 29: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	6,  // 30: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	11, // 31: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	23, // 32: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	29, // [29:33] is the sub-list for method output_type
+	25, // [25:29] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_host_proto_init() }
@@ -2092,7 +2242,7 @@ func file_trident_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_host_proto_rawDesc), len(file_trident_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

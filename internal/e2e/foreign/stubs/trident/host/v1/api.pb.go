@@ -764,6 +764,12 @@ type Layer struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Members       []string               `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	Action        string                 `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
+	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	Level         string                 `protobuf:"bytes,7,opt,name=level,proto3" json:"level,omitempty"`
+	Uuid          string                 `protobuf:"bytes,8,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Size          int64                  `protobuf:"varint,9,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -817,6 +823,48 @@ func (x *Layer) GetMembers() []string {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *Layer) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Layer) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Layer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Layer) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *Layer) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Layer) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 type Loss struct {
@@ -903,6 +951,74 @@ func (x *Loss) GetContent() string {
 	return ""
 }
 
+type Mount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	At            string                 `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Mount) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Mount) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
 type PartitionPlan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -921,7 +1037,7 @@ type PartitionPlan struct {
 
 func (x *PartitionPlan) Reset() {
 	*x = PartitionPlan{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	mi := &file_trident_host_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1049,7 @@ func (x *PartitionPlan) String() string {
 func (*PartitionPlan) ProtoMessage() {}
 
 func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	mi := &file_trident_host_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1062,7 @@ func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionPlan.ProtoReflect.Descriptor instead.
 func (*PartitionPlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PartitionPlan) GetId() string {
@@ -1032,7 +1148,7 @@ type PlanInstallRequest struct {
 
 func (x *PlanInstallRequest) Reset() {
 	*x = PlanInstallRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	mi := &file_trident_host_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1160,7 @@ func (x *PlanInstallRequest) String() string {
 func (*PlanInstallRequest) ProtoMessage() {}
 
 func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	mi := &file_trident_host_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1173,7 @@ func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallRequest.ProtoReflect.Descriptor instead.
 func (*PlanInstallRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlanInstallRequest) GetConfig() isPlanInstallRequest_Config {
@@ -1113,7 +1229,7 @@ type PlanInstallResponse struct {
 
 func (x *PlanInstallResponse) Reset() {
 	*x = PlanInstallResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[12]
+	mi := &file_trident_host_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1241,7 @@ func (x *PlanInstallResponse) String() string {
 func (*PlanInstallResponse) ProtoMessage() {}
 
 func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[12]
+	mi := &file_trident_host_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1254,7 @@ func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallResponse.ProtoReflect.Descriptor instead.
 func (*PlanInstallResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlanInstallResponse) GetText() string {
@@ -1182,7 +1298,7 @@ type PlanUpdateRequest struct {
 
 func (x *PlanUpdateRequest) Reset() {
 	*x = PlanUpdateRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[13]
+	mi := &file_trident_host_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1310,7 @@ func (x *PlanUpdateRequest) String() string {
 func (*PlanUpdateRequest) ProtoMessage() {}
 
 func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[13]
+	mi := &file_trident_host_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1323,7 @@ func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateRequest.ProtoReflect.Descriptor instead.
 func (*PlanUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PlanUpdateRequest) GetConfig() isPlanUpdateRequest_Config {
@@ -1267,7 +1383,7 @@ type PlanUpdateResponse struct {
 
 func (x *PlanUpdateResponse) Reset() {
 	*x = PlanUpdateResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[14]
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1395,7 @@ func (x *PlanUpdateResponse) String() string {
 func (*PlanUpdateResponse) ProtoMessage() {}
 
 func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[14]
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1408,7 @@ func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateResponse.ProtoReflect.Descriptor instead.
 func (*PlanUpdateResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PlanUpdateResponse) GetKind() v1.ServicingKind {
@@ -1361,7 +1477,7 @@ type PlannedStep struct {
 
 func (x *PlannedStep) Reset() {
 	*x = PlannedStep{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1489,7 @@ func (x *PlannedStep) String() string {
 func (*PlannedStep) ProtoMessage() {}
 
 func (x *PlannedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1502,7 @@ func (x *PlannedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
 func (*PlannedStep) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PlannedStep) GetName() string {
@@ -1414,7 +1530,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1542,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1555,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reason) GetPath() string {
@@ -1475,7 +1591,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1603,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1616,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -1538,13 +1654,14 @@ type StoragePlan struct {
 	Disks         []*DiskPlan            `protobuf:"bytes,3,rep,name=disks,proto3" json:"disks,omitempty"`
 	Layers        []*Layer               `protobuf:"bytes,4,rep,name=layers,proto3" json:"layers,omitempty"`
 	Formats       []*Format              `protobuf:"bytes,5,rep,name=formats,proto3" json:"formats,omitempty"`
+	Mounts        []*Mount               `protobuf:"bytes,6,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoragePlan) Reset() {
 	*x = StoragePlan{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[18]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1673,7 @@ func (x *StoragePlan) String() string {
 func (*StoragePlan) ProtoMessage() {}
 
 func (x *StoragePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[18]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1686,7 @@ func (x *StoragePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
 func (*StoragePlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StoragePlan) GetPurpose() string {
@@ -1607,6 +1724,13 @@ func (x *StoragePlan) GetFormats() []*Format {
 	return nil
 }
 
+func (x *StoragePlan) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
 type ValidateConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Config:
@@ -1620,7 +1744,7 @@ type ValidateConfigRequest struct {
 
 func (x *ValidateConfigRequest) Reset() {
 	*x = ValidateConfigRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[19]
+	mi := &file_trident_host_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1756,7 @@ func (x *ValidateConfigRequest) String() string {
 func (*ValidateConfigRequest) ProtoMessage() {}
 
 func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[19]
+	mi := &file_trident_host_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1769,7 @@ func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigRequest.ProtoReflect.Descriptor instead.
 func (*ValidateConfigRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ValidateConfigRequest) GetConfig() isValidateConfigRequest_Config {
@@ -1699,7 +1823,7 @@ type ValidateConfigResponse struct {
 
 func (x *ValidateConfigResponse) Reset() {
 	*x = ValidateConfigResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[20]
+	mi := &file_trident_host_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1835,7 @@ func (x *ValidateConfigResponse) String() string {
 func (*ValidateConfigResponse) ProtoMessage() {}
 
 func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[20]
+	mi := &file_trident_host_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1848,7 @@ func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigResponse.ProtoReflect.Descriptor instead.
 func (*ValidateConfigResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ValidateConfigResponse) GetValid() bool {
@@ -1803,19 +1927,32 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\vrecorded_by\x18\n" +
 	" \x01(\t\x123\n" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.Operation\x12\x13\n" +
-	"\vhost_status\x18\f \x01(\t\"2\n" +
+	"\vhost_status\x18\f \x01(\t\"\x89\x01\n" +
 	"\x05Layer\x12\n" +
 	"\n" +
 	"\x02id\x18\x01 \x01(\t\x12\f\n" +
 	"\x04kind\x18\x02 \x01(\t\x12\x0f\n" +
-	"\amembers\x18\x03 \x03(\t\"^\n" +
+	"\amembers\x18\x03 \x03(\t\x12\x0e\n" +
+	"\x06action\x18\x04 \x01(\t\x12\f\n" +
+	"\x04path\x18\x05 \x01(\t\x12\f\n" +
+	"\x04name\x18\x06 \x01(\t\x12\r\n" +
+	"\x05level\x18\a \x01(\t\x12\f\n" +
+	"\x04uuid\x18\b \x01(\t\x12\f\n" +
+	"\x04size\x18\t \x01(\x03\"^\n" +
 	"\x04Loss\x12\f\n" +
 	"\x04what\x18\x01 \x01(\t\x12\f\n" +
 	"\x04path\x18\x02 \x01(\t\x12\f\n" +
 	"\x04size\x18\x03 \x01(\x03\x12\r\n" +
 	"\x05label\x18\x04 \x01(\t\x12\f\n" +
 	"\x04uuid\x18\x05 \x01(\t\x12\x0f\n" +
-	"\acontent\x18\x06 \x01(\t\"\xa1\x01\n" +
+	"\acontent\x18\x06 \x01(\t\"=\n" +
+	"\x05Mount\x12\n" +
+	"\n" +
+	"\x02id\x18\x01 \x01(\t\x12\x0e\n" +
+	"\x06source\x18\x02 \x01(\t\x12\f\n" +
+	"\x04type\x18\x03 \x01(\t\x12\n" +
+	"\n" +
+	"\x02at\x18\x04 \x01(\t\"\xa1\x01\n" +
 	"\rPartitionPlan\x12\n" +
 	"\n" +
 	"\x02id\x18\x01 \x01(\t\x12\x0e\n" +
@@ -1862,13 +1999,14 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\t\x12\x0e\n" +
 	"\x06config\x18\x02 \x01(\t\x12\x15\n" +
 	"\ractive_volume\x18\x03 \x01(\t\x12\x15\n" +
-	"\rinstall_index\x18\x04 \x01(\x05\"\xa8\x01\n" +
+	"\rinstall_index\x18\x04 \x01(\x05\"\xd0\x01\n" +
 	"\vStoragePlan\x12\x0f\n" +
 	"\apurpose\x18\x01 \x01(\t\x12\f\n" +
 	"\x04slot\x18\x02 \x01(\t\x12(\n" +
 	"\x05disks\x18\x03 \x03(\v2\x19.trident.host.v1.DiskPlan\x12&\n" +
 	"\x06layers\x18\x04 \x03(\v2\x16.trident.host.v1.Layer\x12(\n" +
-	"\aformats\x18\x05 \x03(\v2\x17.trident.host.v1.Format\"J\n" +
+	"\aformats\x18\x05 \x03(\v2\x17.trident.host.v1.Format\x12&\n" +
+	"\x06mounts\x18\x06 \x03(\v2\x16.trident.host.v1.Mount\"J\n" +
 	"\x15ValidateConfigRequest\x12\x0e\n" +
 	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
@@ -1906,7 +2044,7 @@ func file_trident_host_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_trident_host_v1_api_proto_goTypes = []any{
 	(HostPhase)(0),                 // 0: trident.host.v1.HostPhase
 	(Severity)(0),                  // 1: trident.host.v1.Severity
@@ -1920,59 +2058,61 @@ var file_trident_host_v1_api_proto_goTypes = []any{
 	(*GetHostResponse)(nil),        // 9: trident.host.v1.GetHostResponse
 	(*Layer)(nil),                  // 10: trident.host.v1.Layer
 	(*Loss)(nil),                   // 11: trident.host.v1.Loss
-	(*PartitionPlan)(nil),          // 12: trident.host.v1.PartitionPlan
-	(*PlanInstallRequest)(nil),     // 13: trident.host.v1.PlanInstallRequest
-	(*PlanInstallResponse)(nil),    // 14: trident.host.v1.PlanInstallResponse
-	(*PlanUpdateRequest)(nil),      // 15: trident.host.v1.PlanUpdateRequest
-	(*PlanUpdateResponse)(nil),     // 16: trident.host.v1.PlanUpdateResponse
-	(*PlannedStep)(nil),            // 17: trident.host.v1.PlannedStep
-	(*Reason)(nil),                 // 18: trident.host.v1.Reason
-	(*RollbackTarget)(nil),         // 19: trident.host.v1.RollbackTarget
-	(*StoragePlan)(nil),            // 20: trident.host.v1.StoragePlan
-	(*ValidateConfigRequest)(nil),  // 21: trident.host.v1.ValidateConfigRequest
-	(*ValidateConfigResponse)(nil), // 22: trident.host.v1.ValidateConfigResponse
-	(*v1.TridentError)(nil),        // 23: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 24: trident.operations.v1.Operation
-	(v1.ServicingKind)(0),          // 25: trident.v1.ServicingKind
+	(*Mount)(nil),                  // 12: trident.host.v1.Mount
+	(*PartitionPlan)(nil),          // 13: trident.host.v1.PartitionPlan
+	(*PlanInstallRequest)(nil),     // 14: trident.host.v1.PlanInstallRequest
+	(*PlanInstallResponse)(nil),    // 15: trident.host.v1.PlanInstallResponse
+	(*PlanUpdateRequest)(nil),      // 16: trident.host.v1.PlanUpdateRequest
+	(*PlanUpdateResponse)(nil),     // 17: trident.host.v1.PlanUpdateResponse
+	(*PlannedStep)(nil),            // 18: trident.host.v1.PlannedStep
+	(*Reason)(nil),                 // 19: trident.host.v1.Reason
+	(*RollbackTarget)(nil),         // 20: trident.host.v1.RollbackTarget
+	(*StoragePlan)(nil),            // 21: trident.host.v1.StoragePlan
+	(*ValidateConfigRequest)(nil),  // 22: trident.host.v1.ValidateConfigRequest
+	(*ValidateConfigResponse)(nil), // 23: trident.host.v1.ValidateConfigResponse
+	(*v1.TridentError)(nil),        // 24: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 25: trident.operations.v1.Operation
+	(v1.ServicingKind)(0),          // 26: trident.v1.ServicingKind
 }
 var file_trident_host_v1_api_proto_depIdxs = []int32{
-	12, // 0: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	13, // 0: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
 	11, // 1: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
 	1,  // 2: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
 	0,  // 3: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
 	3,  // 4: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	23, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	19, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	24, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	20, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
 	4,  // 7: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	24, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	20, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	25, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	21, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
 	6,  // 10: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
-	17, // 11: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
-	25, // 12: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
-	18, // 13: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
+	18, // 11: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
+	26, // 12: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	19, // 13: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
 	2,  // 14: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
 	6,  // 15: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	17, // 16: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
-	20, // 17: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
+	18, // 16: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
+	21, // 17: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
 	2,  // 18: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
-	25, // 19: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	26, // 19: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
 	5,  // 20: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
 	10, // 21: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
 	7,  // 22: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
-	6,  // 23: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
-	8,  // 24: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	13, // 25: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
-	15, // 26: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	21, // 27: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	9,  // 28: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	14, // 29: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
-	16, // 30: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	22, // 31: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	12, // 23: trident.host.v1.StoragePlan.mounts:type_name -> trident.host.v1.Mount
+	6,  // 24: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
+	8,  // 25: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	14, // 26: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	16, // 27: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	22, // 28: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	9,  // 29: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	15, // 30: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	17, // 31: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	23, // 32: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	29, // [29:33] is the sub-list for method output_type
+	25, // [25:29] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_api_proto_init() }
@@ -1980,15 +2120,15 @@ func file_trident_host_v1_api_proto_init() {
 	if File_trident_host_v1_api_proto != nil {
 		return
 	}
-	file_trident_host_v1_api_proto_msgTypes[11].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[12].OneofWrappers = []any{
 		(*PlanInstallRequest_Text)(nil),
 		(*PlanInstallRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_api_proto_msgTypes[13].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[14].OneofWrappers = []any{
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_api_proto_msgTypes[19].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[20].OneofWrappers = []any{
 		(*ValidateConfigRequest_Text)(nil),
 		(*ValidateConfigRequest_ConfigHandle)(nil),
 	}
@@ -1998,7 +2138,7 @@ func file_trident_host_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_api_proto_rawDesc), len(file_trident_host_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
