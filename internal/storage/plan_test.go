@@ -54,6 +54,13 @@ func TestAPlanSaysWhatIsMadeAndWhatIsDestroyed(t *testing.T) {
 	}
 }
 
+func TestTheWritingOfAWholeDiskIsDescribed(t *testing.T) {
+	t.Parallel()
+	d := usedDisk(t, "sda", 16*gib, []old{{"EFI", mib, 512 * mib, "vfat", blockdev.Use{}}, {"", gib, 15*gib - mib, "ext4", blockdev.Use{}}})
+	table := usedDisk(t, "sda", 16*gib, []old{{"esp", mib, 64 * mib, "", blockdev.Use{}}, {"root-a", 65 * mib, gib, "", blockdev.Use{}}}).GPT
+	golden(t, "stream.txt", []byte(WholeDisk(&d, table).String()))
+}
+
 // installed is the host after the plan for it was applied, running from A.
 func installed(t *testing.T, config string, inv *blockdev.Inventory) *blockdev.Inventory {
 	t.Helper()

@@ -24,6 +24,8 @@ const (
 	Install Purpose = "install"
 	// Update writes one half of each A/B volume and changes nothing else.
 	Update Purpose = "update"
+	// Stream writes a whole disk from an image. NewPlan does not plan it: see WholeDisk.
+	Stream Purpose = "stream"
 )
 
 // Request has the inputs of NewPlan besides the configuration and the inventory.

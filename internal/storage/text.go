@@ -22,6 +22,8 @@ func (d Description) String() string {
 		fmt.Fprintf(&b, "Install into %s\n", d.Slot)
 	case Update:
 		fmt.Fprintf(&b, "Update %s\n", d.Slot)
+	case Stream:
+		b.WriteString("Write a whole disk\n")
 	}
 	t := tree{Description: d, Builder: &b, shown: map[string]bool{}}
 	for _, disk := range d.Disks {

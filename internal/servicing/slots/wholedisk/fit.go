@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/disks"
 	"github.com/trident-project/trident/internal/servicing/slots/liveos"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // withImage returns a Do that opens the image while do runs, and records in Used what was
@@ -90,7 +91,8 @@ func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err erro
 			r.State.Parts = append(r.State.Parts, record.Part{Name: fmt.Sprintf("partition %d", p.Number), File: p.File.Path, Size: p.File.Compressed, SHA384: p.File.SHA384})
 		}
 	}
-	if err := s.examineTable(ctx, r, i, disk); err != nil {
+	table, err := s.examineTable(ctx, r, i, disk)
+	if err != nil {
 		return err
 	}
 	if i.Local() { // before the disk is overwritten, since it costs no network
@@ -100,29 +102,29 @@ func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err erro
 			}
 		}
 	}
-	plan := change.Plan{Kind: change.CleanInstall, Steps: change.Planned(s.steps(), &r.State)}
+	plan := change.Plan{Kind: change.CleanInstall, Steps: change.Planned(s.steps(), &r.State), Storage: storage.WholeDisk(disk, table)}
 	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; everything on it will be lost\n%s", disk.Path, disk.Size, &plan)
 	return nil
 }
 
 // examineTable checks that the partition table of the image has a large enough entry for
-// each part, and that it fits on the disk.
-func (s *Service) examineTable(ctx context.Context, r *diskRun, i *metered, disk *blockdev.Disk) error {
+// each part, and that it fits on the disk. It returns the table.
+func (s *Service) examineTable(ctx context.Context, r *diskRun, i *metered, disk *blockdev.Disk) (*gpt.Disk, error) {
 	table, err := i.Table(ctx)
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("read the image's partition table: %w", err), errkind.NameCorruptOsImage)
+		return nil, errkind.WithName(fmt.Errorf("read the image's partition table: %w", err), errkind.NameCorruptOsImage)
 	}
 	for _, p := range r.State.Parts {
 		from, e, err := place(p, i, table)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if from.File.Size > e.Size {
-			return errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, but only %d in the image's partition table", p.Name, from.File.Size, e.Size), errkind.NameCorruptOsImage)
+			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, but only %d in the image's partition table", p.Name, from.File.Size, e.Size), errkind.NameCorruptOsImage)
 		}
 	}
-	fitted := gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: disk.Size, SectorSize: disk.SectorSize, Entries: table.Entries}
-	return errkind.WithName(fitted.Check(), errkind.NameCreatePartitions)
+	fitted := &gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: disk.Size, SectorSize: disk.SectorSize, Entries: table.Entries}
+	return fitted, errkind.WithName(fitted.Check(), errkind.NameCreatePartitions)
 }
 
 // place returns the partition of p in the image, and its entry in the table.
