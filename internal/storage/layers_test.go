@@ -318,6 +318,23 @@ func TestLayersThatCannotBeMadeAreNotPlanned(t *testing.T) {
 	}
 }
 
+func TestAnArrayOfWholeDisksEndsWithThem(t *testing.T) {
+	t.Parallel()
+	inv := twoDisks()
+	inv.Others = []blockdev.Other{{Name: "md9", Path: "/dev/md9", Is: blockdev.Array, Size: gib, Label: "old", UUID: "01020304-0506-0708-090a-0b0c0d0e0f10", Over: []string{"sda", "sdb"}}}
+	for i := range inv.Disks {
+		inv.Disks[i].Use.Holders = []string{"md9"}
+	}
+	plan, err := NewPlan(parse(t, raidConfig), inv, request(Install))
+	if err != nil || len(plan.releases) != 1 || !strings.Contains(plan.String(), `DESTROYS the running array /dev/md9, 1 GiB, label "old"`) {
+		t.Errorf("got %v\n%s", err, plan)
+	}
+	_, err = NewPlan(parse(t, abConfig), inv, request(Install))
+	if err == nil || errkind.Variant(err) != "CleanupRaid" || !strings.Contains(err.Error(), `disk "os" (/dev/sda) is in use as a whole: held by md9, a RAID array that is also on /dev/sdb, which stays`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAPlanSaysWhichToolsItNeeds(t *testing.T) {
 	t.Parallel()
 	plan, err := NewPlan(parse(t, raidConfig), twoDisks(), request(Install))
