@@ -27,7 +27,10 @@ type Host struct {
 	Await func(ctx context.Context, paths ...string) error
 }
 
-var _ Manager = (*Host)(nil)
+var (
+	_ Manager = (*Host)(nil)
+	_ Checker = (*Host)(nil)
+)
 
 const (
 	toolTimeout = 2 * time.Minute

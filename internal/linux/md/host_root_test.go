@@ -28,7 +28,7 @@ func TestArraysOfTheKernel(t *testing.T) {
 	}
 	mdtest.Suite(t, func(t *testing.T) *mdtest.Bench {
 		h := &md.Host{Root: "/", Tools: run.Host{}}
-		b := &mdtest.Bench{Manager: h}
+		b := &mdtest.Bench{Manager: h, Checker: h}
 		for i := range 4 {
 			b.Devices = append(b.Devices, loopDevice(t, filepath.Join(t.TempDir(), fmt.Sprint(i))))
 		}

@@ -56,6 +56,14 @@ type Manager interface {
 	Remove(ctx context.Context, id UUID, device string) error
 }
 
+// A Checker compares the members of arrays. Host and the arrays of mdtest are Checkers.
+type Checker interface {
+	// Check reads all members of a running array that is idle, and returns how many bytes
+	// differ between them. It changes no data. The kernel goes on with the comparison if
+	// ctx ends.
+	Check(ctx context.Context, id UUID) (differ int64, err error)
+}
+
 // State is a running array.
 type State struct {
 	Kernel  string // md127

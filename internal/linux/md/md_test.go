@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestArraysInMemory(t *testing.T) {
 	t.Parallel()
 	mdtest.Suite(t, func(*testing.T) *mdtest.Bench {
 		m := memory()
-		return &mdtest.Bench{Manager: m, Devices: []string{"/dev/a", "/dev/b", "/dev/c", "/dev/d"}, Fail: m.Fail, Settle: m.Sync}
+		return &mdtest.Bench{Manager: m, Checker: m, Devices: []string{"/dev/a", "/dev/b", "/dev/c", "/dev/d"}, Fail: m.Fail, Settle: m.Sync}
 	})
 }
 
@@ -251,6 +252,33 @@ func TestAMemberIsAddedAndRemoved(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"mdadm /dev/md127 --add /dev/sdb1"}, *calls); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestMembersAreCompared(t *testing.T) {
+	t.Parallel()
+	sys := degraded()
+	sys["md127/md/mismatch_cnt"] = "16"
+	h, text, _ := host(t, sys)
+	if _, err := h.Check(t.Context(), sample().Array); errkind.Of(err) != errkind.Busy {
+		t.Errorf("during a recovery: %v", err)
+	}
+	action := filepath.Join(h.Root, "sys/block/md127/md/sync_action")
+	if err := os.WriteFile(action, []byte("idle"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	idle := make(chan error, 1)
+	go func() { // the kernel
+		for text("md127/md/sync_action") != "check" {
+			runtime.Gosched()
+		}
+		idle <- os.WriteFile(action, []byte("idle"), 0o644)
+	}()
+	if differ, err := h.Check(t.Context(), sample().Array); err != nil || differ != 8<<10 {
+		t.Errorf("%d bytes differ, %v", differ, err)
+	}
+	if err := <-idle; err != nil {
+		t.Error(err)
 	}
 }
 

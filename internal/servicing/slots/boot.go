@@ -256,6 +256,7 @@ func (s *Service) settle(ctx context.Context, r *record.Run, c *hostconfig.Confi
 	if err := s.newOS.RemoveGuard(ctx); err != nil {
 		r.Logf(slog.LevelWarn, "remove the guard of the trial: %v", err)
 	}
+	s.loader.CompareESP(ctx, r, c, r.State.Paths.Map())
 	s.Tidy(ctx, r, c)
 	return nil
 }

@@ -19,6 +19,8 @@ import (
 type Memory struct {
 	// Open opens a device for its superblock.
 	Open func(device string) (blockdev.Device, error)
+	// Differ is how many bytes of any array differ between its members.
+	Differ int64
 	// HalfMade, if not 0, is how many members Create has written when the power fails.
 	HalfMade int
 
@@ -27,7 +29,10 @@ type Memory struct {
 	next   byte // of the UUIDs of members
 }
 
-var _ md.Manager = (*Memory)(nil)
+var (
+	_ md.Manager = (*Memory)(nil)
+	_ md.Checker = (*Memory)(nil)
+)
 
 // ErrCut is the error of Create when the power has failed.
 var ErrCut = errors.New("the power is off")
@@ -148,6 +153,20 @@ func (m *Memory) Remove(_ context.Context, id md.UUID, device string) error {
 	a.Members = slices.Delete(a.Members, i, i+1)
 	a.rest()
 	return nil
+}
+
+// Check implements [md.Checker].
+func (m *Memory) Check(_ context.Context, id md.UUID) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.find(id)
+	switch {
+	case a == nil:
+		return 0, errkind.Errorf(errkind.NotFound, "check the array: it does not run")
+	case a.Action != "idle":
+		return 0, errkind.Errorf(errkind.Busy, "check array %q: it is busy: %s", a.Name, a.Action)
+	}
+	return m.Differ, nil
 }
 
 // Fail makes a member faulty.

@@ -14,6 +14,7 @@ import (
 // A Bench is a host for the suite.
 type Bench struct {
 	md.Manager
+	md.Checker
 	Devices []string // four of at least 64 MiB, which nobody uses
 	// Fail makes a member faulty.
 	Fail func(device string)
@@ -93,6 +94,17 @@ func Suite(t *testing.T, open func(t *testing.T) *Bench) {
 		b.Settle()
 		if err := b.Remove(t.Context(), mirror(b).UUID, b.Devices[0]); errkind.Of(err) != errkind.Precondition {
 			t.Errorf("it was: %v", err)
+		}
+	})
+	t.Run("members are compared", func(t *testing.T) {
+		b := open(t)
+		b.create(t, mirror(b))
+		b.Settle()
+		if differ, err := b.Check(t.Context(), mirror(b).UUID); err != nil || differ != 0 {
+			t.Errorf("%d bytes differ, %v", differ, err)
+		}
+		if _, err := b.Check(t.Context(), md.UUID{9}); errkind.Of(err) != errkind.NotFound {
+			t.Errorf("an array that does not run: %v", err)
 		}
 	})
 	t.Run("what does not run cannot grow, and loses nothing", func(t *testing.T) {

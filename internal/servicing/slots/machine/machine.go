@@ -168,23 +168,45 @@ func (m Machine) ESP(device string) ([]efivar.HardDrive, error) {
 
 // inSync returns the members of an array that are in sync, by their slots.
 func (m Machine) inSync(name string) ([]string, error) {
-	list, err := m.Disks.Arrays.Arrays(context.Background())
+	a, err := m.array(context.Background(), name)
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range list {
-		if a.Name != name {
-			continue
-		}
-		members := slices.DeleteFunc(a.Members, func(d md.Member) bool { return !d.InSync || d.Slot < 0 })
-		slices.SortFunc(members, func(a, b md.Member) int { return a.Slot - b.Slot })
-		var out []string
-		for _, d := range members {
-			out = append(out, d.Device)
-		}
-		return out, nil
+	members := slices.DeleteFunc(a.Members, func(d md.Member) bool { return !d.InSync || d.Slot < 0 })
+	slices.SortFunc(members, func(a, b md.Member) int { return a.Slot - b.Slot })
+	var out []string
+	for _, d := range members {
+		out = append(out, d.Device)
 	}
-	return nil, errkind.Errorf(errkind.NotFound, "no array of that name runs")
+	return out, nil
+}
+
+// array returns the running array with that name.
+func (m Machine) array(ctx context.Context, name string) (md.State, error) {
+	list, err := m.Disks.Arrays.Arrays(ctx)
+	if err != nil {
+		return md.State{}, err
+	}
+	i := slices.IndexFunc(list, func(a md.State) bool { return a.Name == name })
+	if i < 0 {
+		return md.State{}, errkind.Errorf(errkind.NotFound, "no array of that name runs")
+	}
+	return list[i], nil
+}
+
+// CompareESP returns how many bytes differ between the members of the ESP on a device: 0
+// unless it is an array. Firmware and boot loaders write to one member only.
+func (m Machine) CompareESP(ctx context.Context, device string) (differ int64, err error) {
+	name, isArray := strings.CutPrefix(device, md.Folder)
+	checker, can := m.Disks.Arrays.(md.Checker)
+	if !isArray || !can {
+		return 0, nil
+	}
+	a, err := m.array(ctx, name)
+	if err != nil {
+		return 0, fmt.Errorf("compare the members of %s: %w", device, err)
+	}
+	return checker.Check(ctx, a.UUID)
 }
 
 func hardDrive(inv *blockdev.Inventory, device string) (efivar.HardDrive, bool) {

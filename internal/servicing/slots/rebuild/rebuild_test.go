@@ -325,6 +325,20 @@ func (w *world) content() string {
 	return out
 }
 
+func TestMembersOfTheESPThatDifferAreReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, mirrors)
+		defer func() { w.stop() }()
+		w.arrays.Differ = 4096
+		op := w.rebuild()
+		const want = "the members of the EFI system partition /dev/md/esp differ in 4096 bytes"
+		if op.Phase != operation.Done || !strings.Contains(w.logs(op.ID), want) {
+			t.Errorf("%s, %+v, and the log:\n%s", op.Phase, op.Failure, w.logs(op.ID))
+		}
+	})
+}
+
 func TestAHostWithoutArraysHasNothingToRebuild(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -204,5 +204,6 @@ func (s *Service) redirect(ctx context.Context, r *run) error {
 			gone = append(gone, id)
 		}
 	}
+	s.loader.CompareESP(ctx, r, config, paths)
 	return s.loader.Reconcile(ctx, config, paths, r.State.Index, gone)
 }
