@@ -71,14 +71,14 @@ test: ## Run the tests that need neither root nor a VM (PACKAGES=./internal/fetc
 .PHONY: test-root
 test-root: ## Run the tests on loop devices, packages and containers (as root; PACKAGES=... for some)
 	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
-	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mkfs.erofs fsck.erofs mksquashfs mkfs.xfs sfdisk sgdisk systemd-dissect debootstrap docker-registry
+	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mdadm mkfs.erofs fsck.erofs mksquashfs mkfs.xfs sfdisk sgdisk systemd-dissect debootstrap docker-registry
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
 	GOGC=400 go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 
 .PHONY: test-outside
 test-outside: ## Run the tests with servers, tools and hosts of other projects (as root; RUN=Name for some)
 	@[[ $$EUID == 0 ]] || { echo 'make test-outside works on namespaces and containers: run it as root' >&2; exit 1; }
-	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
+	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mdadm mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
 		nginx apache2 lighttpd docker-registry squid python3 ip tmux qemu-img xz zstd
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
 	go test -tags outside -count 1 -timeout 15m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
