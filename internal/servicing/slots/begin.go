@@ -57,8 +57,31 @@ func (s *Service) slotRecord(st change.State) (record.Record, error) {
 	}
 	return record.Record{
 		Old: st.Runs.Recorded(), Slot: active.Other(), Index: st.Status.InstallIndex,
-		Paths: paths, Disks: record.DevicesOf(st.Status.DiskUUIDs),
+		Paths: paths, Disks: record.DevicesOf(st.Status.DiskUUIDs), Sealed: s.sealed(),
 	}, nil
+}
+
+// mostSearched is how many operations are searched for what an earlier one has recorded.
+const mostSearched = 50
+
+// sealed returns the sealed volumes that the newest operation with some has recorded.
+func (s *Service) sealed() []record.Sealed {
+	list, err := s.Runner.List(context.Background(), mostSearched, false)
+	if err != nil {
+		s.Logger.Warn("find the operation that sealed the encrypted volumes", "error", err)
+		return nil
+	}
+	for _, op := range list {
+		r, is := recordOf(op)
+		if !is || len(r.Sealed) == 0 {
+			continue
+		}
+		for i := range r.Sealed {
+			r.Sealed[i].Own = false
+		}
+		return r.Sealed
+	}
+	return nil
 }
 
 // active returns the slot that the host runs from according to its status.
@@ -75,7 +98,7 @@ func active(st change.State) (slot.Slot, error) {
 // Finalize returns the start of an operation that finalizes what is staged.
 func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, error) {
 	r := record.Record{
-		Purpose: record.Installs, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true,
+		Purpose: record.Installs, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true, Sealed: s.sealed(),
 		Paths: record.DevicesOf(st.Status.PartitionPaths), Disks: record.DevicesOf(st.Status.DiskUUIDs),
 	}
 	kind, summary := opInstallFinalize, "finalize an installation"
@@ -101,8 +124,7 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 // staged the image of r has recorded. It returns nil if the journal has no such operation,
 // as when another program staged it. Then "try" trusts the status of the host.
 func (s *Service) stagedParts(r record.Record) []record.Part {
-	const most = 50 // operations to search
-	list, err := s.Runner.List(context.Background(), most, false)
+	list, err := s.Runner.List(context.Background(), mostSearched, false)
 	if err != nil {
 		s.Logger.Warn("find the operation that staged the image", "error", err)
 		return nil
@@ -221,7 +243,7 @@ func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
 // rehearse runs the checks of the step "image" on a rehearsal host, and completes out.
 func (s *Service) rehearse(ctx context.Context, of record.Record, out *change.Plan) error {
 	return s.Rehearse(func(dry *change.Host) error {
-		d := New(&disks.Disks{Host: dry, Machine: s.disks.Machine}, s.newOS.LinkTrident, s.newOS.HandOverLogs)
+		d := New(&disks.Disks{Host: dry, Machine: s.disks.Machine, TPM: s.disks.TPM}, s.newOS.LinkTrident, s.newOS.HandOverLogs)
 		r := operation.Rehearse("plan", of, out.Warn)
 		e, err := d.examine(ctx, r)
 		if err != nil {

@@ -57,12 +57,13 @@ func (s *Service) steps() []opStep {
 		{Name: "management os", Do: record.Configured(s.live.SetUp), Undo: s.live.Restore, Effects: liveos.Effects}, // before "image", which may need this network
 		{Name: "image", Do: s.checkImage, Undo: s.discard},
 		{Name: "pre-servicing", Do: record.Configured(s.preServicing), Effects: scripts(hooks.Pre)}, // no Undo: nobody knows what a script has changed
-		{Name: "partition", Do: record.Configured(s.partition), Effects: disks.PartitionEffects},    // no Undo: what the partitions contained is lost
+		{Name: "partition", Do: record.Configured(s.partition), Effects: partitionEffects},          // no Undo: what the partitions contained is lost
 		{Name: "write", Do: record.Configured(s.disks.Write), Effects: disks.WriteEffects},          // no Undo: nothing boots or mounts these partitions yet
 		{Name: "post-provision", Do: s.verified(record.Configured(s.newOS.PostProvision)), Undo: s.newOS.Unmount, Effects: scripts(hooks.Provision)},
 		{Name: "configure", Do: s.verified(s.newOS.Configure), Undo: s.newOS.Unmount, Effects: newos.ConfigureEffects},
 		{Name: "post-configure", Do: s.verified(record.Configured(s.newOS.PostConfigure)), Undo: s.newOS.Unmount, Effects: scripts(hooks.Configure)},
 		{Name: "labels", Do: s.verified(s.newOS.Label), Undo: s.newOS.Unmount, Effects: newos.LabelEffects},
+		{Name: "seal", Do: record.Configured(s.loader.Seal), Undo: s.loader.Unseal, Effects: loader.SealEffects}, // before "boot files", so that its Undo runs when nothing boots the slot
 		{Name: "boot files", Do: s.verified(record.Configured(s.loader.Stage)), Undo: s.forget, Effects: loader.StageEffects},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
@@ -106,6 +107,7 @@ func (s *Service) trial() []opStep {
 	return []opStep{
 		{Name: "reboot", Do: record.Configured(s.reboot), Undo: record.Configured(s.returnToOld), Effects: change.RebootEffects[record.Examined]},
 		{Name: "booted", Do: s.booted},                                                                                     // no Undo: it changes nothing
+		{Name: "unlock", Do: record.Configured(s.loader.Confirm)},                                                          // no Undo: that of "seal" removes the tokens
 		{Name: "health", Do: record.Configured(s.health), Effects: checksHealth},                                           // no Undo: it changes nothing
 		{Name: "settle", Do: record.Configured(s.settle), Undo: record.Configured(s.decided), Effects: loader.KeepEffects}, // the point of no return
 	}
@@ -183,7 +185,7 @@ func (s *Service) checkImage(ctx context.Context, r *record.Run) error {
 // faults of the new network if this host has no netplan.
 func (s *Service) examine(ctx context.Context, r *record.Run) (*record.Examined, error) {
 	return s.disks.Examine(ctx, r, s.newOS.CheckSetup, s.disks.CheckDevices, s.newOS.CopyConfigured, s.disks.CheckFormats,
-		s.newOS.CheckParts, s.loader.Check, s.disks.CheckVerity, s.newOS.CheckSealed, s.newOS.CheckTree, s.disks.ReadThrough)
+		s.newOS.CheckParts, s.loader.Check, s.loader.CheckSeal, s.disks.CheckVerity, s.newOS.CheckSealed, s.newOS.CheckTree, s.disks.ReadThrough)
 }
 
 // KnownImage is [disks.Disks.KnownImage].
@@ -195,7 +197,12 @@ func (s *Service) preServicing(ctx context.Context, r *record.Run, c *hostconfig
 	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.Purpose.On()))
 }
 
-// partition applies the plan to the disks. In an update it first makes the slot unbootable.
+func partitionEffects(e *record.Examined) []change.Effect {
+	return append(loader.ClearEffects(e), disks.PartitionEffects(e)...)
+}
+
+// partition applies the plan to the disks. In an update it first makes the slot unbootable, and
+// then removes its tokens from the encrypted volumes.
 func (s *Service) partition(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	if r.State.Partitioned {
 		return nil
@@ -208,6 +215,12 @@ func (s *Service) partition(ctx context.Context, r *record.Run, c *hostconfig.Co
 		if err != nil {
 			return err
 		}
+		if err := s.loader.ForgetSeal(ctx, r, c); err != nil {
+			return err
+		}
+	}
+	if err := s.loader.ClearTPM(ctx, r, c); err != nil {
+		return err
 	}
 	return s.disks.Partition(ctx, r, c)
 }
