@@ -71,10 +71,10 @@ func (l *Loader) CheckSeal(ctx context.Context, r *record.Run, e *record.Examine
 		return errkind.WithName(fmt.Errorf("check the TPM, which storage.encryption needs: %w", err), errkind.NameGenerateTpm2AccessPolicy)
 	}
 	if r.State.Purpose == record.Installs {
-		if enc.RecoveryKeyURL != "" {
-			if _, err := l.keys().Named(string(enc.RecoveryKeyURL)); err != nil {
-				return err
-			}
+		if enc.RecoveryKeyURL == "" {
+			r.Logf(slog.LevelWarn, "storage.encryption.recoveryKeyUrl is not set: Trident makes the recovery key, and the only copy is in %s until this system reboots", seal.File(r.ID))
+		} else if _, err := l.keys().Named(string(enc.RecoveryKeyURL)); err != nil {
+			return err
 		}
 	} else if _, err := l.updateKey(ctx, r, e.Config); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (l *Loader) Key(r *record.Run, c *hostconfig.Config) (seal.Key, error) {
 	if !r.State.Partitioned {
 		return l.keys().Made(r.ID)
 	}
-	key, err := l.keys().HandOut(r.ID)
+	key, err := l.keys().Find(r.ID)
 	if errkind.Of(err) == errkind.NotFound {
 		err = errkind.Errorf(errkind.Precondition, "the recovery key that Trident has made was only in memory, and is gone: the host has rebooted during the installation")
 		err = errkind.WithHint(err, "Install again.")
@@ -202,6 +202,9 @@ func (l *Loader) Seal(ctx context.Context, r *record.Run, c *hostconfig.Config) 
 	}
 	if err != nil {
 		return errkind.WithName(err, errkind.NameGenerateTpm2AccessPolicy)
+	}
+	if r.State.Purpose == record.Installs && enc.RecoveryKeyURL == "" {
+		r.Logf(slog.LevelWarn, "copy the recovery key of the encrypted volumes from %s to a safe place before this system reboots", seal.File(r.ID))
 	}
 	if next.Interim {
 		r.Logf(slog.LevelInfo, "the TPM binds the encrypted volumes to register 4 after the first boot; until then to registers 7 and 11")

@@ -72,7 +72,7 @@ func (k Keys) named(fileURL string) (luks.Key, error) {
 // Made returns the key that Trident has made for an operation, and makes it at the first call
 // since the host has booted. A person can type it: it has eight groups of letters.
 func (k Keys) Made(operation string) (luks.Key, error) {
-	if key, err := k.HandOut(operation); errkind.Of(err) != errkind.NotFound {
+	if key, err := k.Find(operation); errkind.Of(err) != errkind.NotFound {
 		return key, err
 	}
 	key := newKey()
@@ -88,24 +88,20 @@ func (k Keys) Made(operation string) (luks.Key, error) {
 	return key, nil
 }
 
-func (k Keys) file(operation string) string {
-	return filepath.Join(k.Root, keyDir, filepath.Base(operation))
-}
+func (k Keys) file(operation string) string { return filepath.Join(k.Root, File(operation)) }
 
-// HandOut returns the key that Trident has made for an operation, for the person who keeps it.
-// The error is of kind NotFound if there is none, or none any more.
-func (k Keys) HandOut(operation string) (luks.Key, error) {
+// Find returns the key that Trident has made for an operation. The error is of kind NotFound if
+// it has made none since the host has booted.
+func (k Keys) Find(operation string) (luks.Key, error) {
 	key, err := regfile.ReadFile(k.file(operation), maxKey)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errkind.Errorf(errkind.NotFound, "Trident has no recovery key of this operation: it made none, or the key was handed out, or the host has rebooted")
+		return nil, errkind.Errorf(errkind.NotFound, "Trident has made no recovery key for this operation since the host has booted")
 	}
 	return key, err
 }
 
-// Drop deletes the key that Trident has made for an operation, once a person has it.
-func (k Keys) Drop(operation string) error {
-	return k.Touch("drop recovery key", func() error { return atomicfile.Remove(k.file(operation)) })
-}
+// File returns the path, as the host sees it, of the file with the key of an operation.
+func File(operation string) string { return "/" + keyDir + "/" + filepath.Base(operation) }
 
 // newKey returns 256 random bits as letters that most keyboard layouts have in the same place.
 func newKey() luks.Key {
