@@ -124,6 +124,7 @@ bench: ## Measure Trident side by side with other tools
 	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
 	for part in images blocks deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 	@go test -run '^$$' -bench PublishTwoHundred ./internal/feed/publish
+	@go test -run '^$$' -bench CheckOfAWarmFeed ./internal/updates
 
 .PHONY: lint
 lint: ## Check the code, the API definitions and the scripts
