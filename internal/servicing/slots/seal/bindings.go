@@ -87,7 +87,7 @@ func (s *Sealer) predictFixed(ctx context.Context, to Registers, old *tpm.Boot, 
 	if old == nil || !to.has(tpm.PolicyRegister) && !to.has(tpm.LoaderRegister) {
 		return out, nil
 	}
-	log, err := s.trustedLog(ctx, to)
+	log, err := s.trustedLog(ctx, slices.DeleteFunc(slices.Clone(to), func(n int) bool { return n == tpm.UKIRegister }))
 	if err != nil {
 		return nil, err
 	}
@@ -104,20 +104,20 @@ func (s *Sealer) predictFixed(ctx context.Context, to Registers, old *tpm.Boot, 
 	return out, nil
 }
 
-// trustedLog returns the event log. It fails if the log does not give the registers 4 and 7
-// their present values, as far as to has them: a program may have written it.
+// trustedLog returns the event log. It fails if the log does not give registers their present
+// values: a program may have measured something without an event.
 func (s *Sealer) trustedLog(ctx context.Context, to Registers) (tpm.Log, error) {
 	log, err := s.Chip.Log(ctx)
 	if err != nil {
 		return log, err
 	}
-	now, err := s.Chip.Registers(ctx, tpm.LoaderRegister, tpm.PolicyRegister)
+	now, err := s.Chip.Registers(ctx, to...)
 	if err != nil {
 		return log, err
 	}
 	replayed := log.Replay()
-	for _, n := range []int{tpm.LoaderRegister, tpm.PolicyRegister} {
-		if to.has(n) && now[n] != replayed[n] {
+	for _, n := range to {
+		if now[n] != replayed[n] {
 			return log, errkind.Errorf(errkind.Unsupported, "predict register %d: the event log gives %s, and the TPM has %s", n, replayed[n], now[n])
 		}
 	}
@@ -125,7 +125,8 @@ func (s *Sealer) trustedLog(ctx context.Context, to Registers) (tpm.Log, error) 
 }
 
 // Running returns the bindings of the running system: by the registers of this boot, and for
-// register 11 by what the log had when the volumes were opened.
+// register 11 by what the log had when the volumes were opened. The error is of kind Unsupported
+// if the log does not give register 11 its present value.
 func (s *Sealer) Running(ctx context.Context, to Registers) (Bindings, error) {
 	now, err := s.Chip.Registers(ctx, to...)
 	if err != nil {
@@ -134,7 +135,7 @@ func (s *Sealer) Running(ctx context.Context, to Registers) (Bindings, error) {
 	if !to.has(tpm.UKIRegister) {
 		return Bindings{All: []luks.Binding{with(now, nil)}}, nil
 	}
-	log, err := s.Chip.Log(ctx)
+	log, err := s.trustedLog(ctx, Registers{tpm.UKIRegister})
 	if err != nil {
 		return Bindings{}, err
 	}

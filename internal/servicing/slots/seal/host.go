@@ -9,6 +9,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/luks"
 	"github.com/trident-project/trident/internal/linux/tpm"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -74,18 +75,52 @@ func (s *Sealer) CheckKey(ctx context.Context, volumes []Volume, to Registers, k
 	return nil, errkind.WithHint(err, "Name a file with the recovery key in storage.encryption.recoveryKeyUrl; its mode has to be 0600.")
 }
 
-// TakeOver seals the volumes to the running slot, if they have tokens of systemd-pcrlock(8): as
-// long as both exist, either opens the volumes.
+// TakeOver makes the tokens of the running slot known to the book, if another program has made
+// them, so that nothing removes them with those of the other slot. Volumes with a token of
+// systemd-pcrlock(8) it seals to the running slot: as long as both exist, either opens them.
 func (s *Sealer) TakeOver(ctx context.Context, b Book, volumes []Volume, running slot.Slot, to Registers, key luks.Key) error {
-	has, err := s.HasPCRLock(ctx, volumes)
-	if err != nil || !has {
-		return err
-	}
-	now, err := s.Running(ctx, to)
+	locked, err := s.HasPCRLock(ctx, volumes)
 	if err != nil {
 		return err
 	}
-	return s.Adopt(ctx, b, volumes, running, now, key)
+	unknown := slices.DeleteFunc(slices.Clone(volumes), func(v Volume) bool { return b.of(v.ID, running) != nil })
+	if len(unknown) == 0 && !locked {
+		return nil
+	}
+	now, err := s.Running(ctx, to)
+	if err != nil && !locked && errkind.Of(err) == errkind.Unsupported {
+		return nil // no token with register 11 has opened the volumes
+	}
+	if err != nil {
+		return err
+	}
+	if locked {
+		return s.seal(ctx, b, volumes, record.Sealed{Slot: running}, now, key)
+	}
+	for _, v := range unknown {
+		if err := s.note(ctx, b, v, running, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note adds to the book the tokens of v that have one of the bindings.
+func (s *Sealer) note(ctx context.Context, b Book, v Volume, running slot.Slot, now Bindings) error {
+	head, err := s.Volumes.Header(ctx, v.Device)
+	if err != nil {
+		return err
+	}
+	e := record.Sealed{Volume: v.ID, Slot: running, Bare: head.Bare()}
+	for i, one := range now.All {
+		if _, ok := head.Bound(one); ok {
+			e.Policies = append(e.Policies, now.policies()[i])
+		}
+	}
+	if len(e.Policies) == 0 {
+		return nil
+	}
+	return b.put(ctx, e)
 }
 
 // String returns the registers for people.

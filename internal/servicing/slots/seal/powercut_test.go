@@ -156,7 +156,7 @@ func (w *world) stage(boot tpm.Boot) error {
 	if err != nil {
 		return err
 	}
-	if err := w.takeOver(); err != nil {
+	if err := w.sealer.TakeOver(ctx, w.book(), w.volumes, w.runs, w.to, w.recovery); err != nil {
 		return err
 	}
 	if err := w.sealer.Seal(ctx, w.book(), w.volumes, in, to, w.key()); err != nil {
@@ -169,19 +169,6 @@ func (w *world) stage(boot tpm.Boot) error {
 		w.set(in, &boot)
 		return nil
 	})
-}
-
-// takeOver seals the volumes to the running slot, if upstream's Trident has sealed them.
-func (w *world) takeOver() error {
-	has, err := w.sealer.HasPCRLock(w.t.Context(), w.volumes)
-	if err != nil || !has {
-		return err
-	}
-	now, err := w.sealer.Running(w.t.Context(), w.to)
-	if err != nil {
-		return err
-	}
-	return w.sealer.Adopt(w.t.Context(), w.book(), w.volumes, w.runs, now, w.recovery)
 }
 
 // key returns nil where the TPM has to open the volumes.
@@ -415,6 +402,46 @@ func TestPowerCutsWhileAHostOfUpstreamIsTakenOver(t *testing.T) {
 			if has || err != nil {
 				t.Errorf("a pcrlock token is left: %v", err)
 			}
+		})
+	})
+}
+
+// Upstream's Trident binds the volumes of a host that boots by GRUB to register 7.
+func TestATokenOfAnotherProgramForTheRunningSlotStays(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, to []int) {
+		boot, second := tpmtest.NewBoot(t, "1", "a"), tpmtest.NewBoot(t, "2", "b")
+		unlock, _ := registersOf(t, boot)
+		bound := luks.Binding{PCRs: map[int][]byte{}}
+		for _, n := range to {
+			bound.PCRs[n] = unlock[n]
+		}
+		isCut := false
+		cuts(t, func(t *testing.T) *world {
+			isCut = false
+			w := newWorld(t, to...)
+			for _, v := range w.volumes {
+				if err := w.fake.Format(t.Context(), v.Volume, w.recovery); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.fake.Enroll(t.Context(), v.Volume, w.recovery, bound); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.boots.A, w.next = &boot, slot.A
+			w.boot()
+			return w
+		}, func(w *world) error {
+			if !isCut {
+				isCut = true
+				if err := w.stage(second); err != nil {
+					return err
+				}
+			}
+			return w.undo()
+		}, func(w *world) {
+			w.mustUnlock(slot.A)
+			w.tokens(1)
 		})
 	})
 }

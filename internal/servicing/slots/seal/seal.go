@@ -66,12 +66,6 @@ func (s *Sealer) Seal(ctx context.Context, b Book, volumes []Volume, in slot.Slo
 	return s.seal(ctx, b, volumes, record.Sealed{Slot: in, Own: true}, to, key)
 }
 
-// Adopt is Seal for the running slot of a host that another program has sealed. The tokens stay
-// if the operation is undone.
-func (s *Sealer) Adopt(ctx context.Context, b Book, volumes []Volume, in slot.Slot, to Bindings, key luks.Key) error {
-	return s.seal(ctx, b, volumes, record.Sealed{Slot: in}, to, key)
-}
-
 func (s *Sealer) seal(ctx context.Context, b Book, volumes []Volume, like record.Sealed, to Bindings, key luks.Key) error {
 	for _, v := range volumes {
 		e := like
