@@ -2,6 +2,7 @@ package storage
 
 import (
 	"path"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -45,8 +46,10 @@ func RootVerity(s *hostconfig.Storage) *hostconfig.Verity {
 // the device v in the initrd of the OS in a slot. paths has the devices of the partitions,
 // by id. The caller has to drop arguments of the same names from those of the image.
 //
-// With them the kernel needs root=/dev/mapper/root for a verified root, or
-// mount.usr=/dev/mapper/usr for a verified /usr; VerityArguments returns that, too.
+// VerityArguments also returns the argument that mounts the opened device: root= or
+// mount.usr=. For a verified root it returns rd.overlayfs= (a dracut module of Azure Linux:
+// lower, upper and work folder, and the device with the last two), so that the initrd mounts
+// the overlay of EtcOverlay on /etc.
 func VerityArguments(s *hostconfig.Storage, paths map[string]string, in slot.Slot, v *hostconfig.Verity, rootHash string) ([]string, error) {
 	data, err := Device(s, paths, in, v.DataDeviceID)
 	if err != nil {
@@ -60,12 +63,31 @@ func VerityArguments(s *hostconfig.Storage, paths map[string]string, in slot.Slo
 	if !ok {
 		return nil, errkind.Errorf(errkind.Invalid, "verity device %q has the name %q: the initrd opens only root and usr", v.ID, v.Name)
 	}
-	return []string{
+	out := []string{
 		"rd.systemd.verity=1",
 		names.RootHash + rootHash, names.Data + data, names.Hash + hash,
 		names.Options + CorruptionArgument(v.CorruptionOption),
 		names.Mount + "/dev/mapper/" + v.Name,
-	}, nil
+	}
+	if v.Name != "root" {
+		return out, nil
+	}
+	volume, err := Device(s, paths, in, OverlayID(s))
+	if err != nil {
+		return nil, err
+	}
+	return append(out, "rd.overlayfs=/etc,"+EtcOverlay+"/upper,"+EtcOverlay+"/work,"+volume), nil
+}
+
+// OverlayID returns the id of the device whose file system has EtcOverlay.
+func OverlayID(s *hostconfig.Storage) string {
+	id := ""
+	for _, f := range MountOrder(s) {
+		if m := path.Clean(f.MountPoint.Path); m == "/" || strings.HasPrefix(EtcOverlay, m+"/") {
+			id = f.DeviceID
+		}
+	}
+	return id
 }
 
 // VerityArgumentNames are the names of the arguments of one verity device, with their "=".

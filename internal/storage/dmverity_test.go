@@ -15,14 +15,20 @@ func TestTheArgumentsOfAVerityDeviceNameTheHalvesOfTheSlot(t *testing.T) {
 	s := &hostconfig.Storage{
 		ABUpdate: &hostconfig.ABUpdate{VolumePairs: []hostconfig.VolumePair{
 			{ID: "data", VolumeAID: "data-a", VolumeBID: "data-b"}, {ID: "hash", VolumeAID: "hash-a", VolumeBID: "hash-b"},
+			{ID: "overlay", VolumeAID: "overlay-a", VolumeBID: "overlay-b"},
 		}},
+		Filesystems: []hostconfig.Filesystem{
+			{DeviceID: "v", MountPoint: &hostconfig.MountPoint{Path: "/", Options: "ro"}},
+			{DeviceID: "overlay", MountPoint: &hostconfig.MountPoint{Path: "/var/lib/trident-overlay"}},
+		},
 		Verity: []hostconfig.Verity{{ID: "v", Name: "root", DataDeviceID: "data", HashDeviceID: "hash", CorruptionOption: hostconfig.CorruptionPanic}},
 	}
-	paths := map[string]string{"data-a": "/da", "data-b": "/db", "hash-a": "/ha", "hash-b": "/hb"}
+	paths := map[string]string{"data-a": "/da", "data-b": "/db", "hash-a": "/ha", "hash-b": "/hb", "overlay-b": "/ob"}
 	got, err := VerityArguments(s, paths, slot.B, &s.Verity[0], "abcd")
 	want := []string{
 		"rd.systemd.verity=1", "roothash=abcd", "systemd.verity_root_data=/db", "systemd.verity_root_hash=/hb",
 		"systemd.verity_root_options=panic-on-corruption", "root=/dev/mapper/root",
+		"rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,/ob",
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)

@@ -171,20 +171,17 @@ func (o *opening) mountsEtc() (bool, error) {
 // overlayVolume returns the device with EtcOverlay, and the UUID that its file system will
 // have.
 func (o *opening) overlayVolume() (id, uuid string) {
-	at := ""
-	for _, f := range storage.MountOrder(&o.examined.Config.Spec().Storage) {
-		if m := path.Clean(f.MountPoint.Path); m == "/" || strings.HasPrefix(storage.EtcOverlay+"/", m+"/") {
-			id, at = f.DeviceID, m
-		}
-	}
+	id = storage.OverlayID(&o.examined.Config.Spec().Storage)
 	for _, f := range o.examined.Plan.Describe().Formats {
 		if f.ID == id {
 			uuid = f.UUID
 		}
 	}
-	for _, f := range o.examined.Image.Metadata().Filesystems {
-		if path.Clean(f.MountPoint) == at {
-			uuid = f.UUID
+	for _, p := range o.run.State.Parts {
+		for _, f := range o.examined.Image.Metadata().Filesystems {
+			if p.Device == id && p.File == f.Image.Path {
+				uuid = f.UUID
+			}
 		}
 	}
 	return id, uuid
