@@ -253,7 +253,7 @@ MatchPattern=trident_@v_%%a.raw
 Mode=0600
 InstancesMax=2
 END`, imagePort))
-	const state = "ls -lR /var/lib/extensions /var/lib/trident/self 2>&1"
+	const state = "ls -lR /var/lib/extensions /var/lib/trident/self 2>&1 || true" // the store may not exist yet
 	before := g.sh(state)
 	g.t.Log(g.sh("/usr/lib/systemd/systemd-sysupdate --component=trident --no-pager list && /usr/lib/systemd/systemd-sysupdate --component=trident --no-pager update"))
 	g.checkVersion(base)
