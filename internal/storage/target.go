@@ -11,6 +11,8 @@ type Target struct {
 	ID     string // of a partition, an array or an encrypted volume
 	Action Action
 	Path   string
+	// UUID and Label are those of a partition in its table; "" for a layer.
+	UUID, Label string
 	// Size and SectorSize are in bytes. That of a layer has at least Size bytes.
 	Size       int64
 	SectorSize int64
@@ -30,7 +32,9 @@ func (p *Plan) Target(id string) (Target, error) {
 	if !ok {
 		return Target{}, notPlanned(id)
 	}
-	return Target{ID: id, Action: q.Action, Path: q.Path, Size: q.Size, SectorSize: d.SectorSize, Partitions: []PartitionPlan{q}}, nil
+	return Target{
+		ID: id, Action: q.Action, Path: q.Path, UUID: q.UUID, Label: q.Label, Size: q.Size, SectorSize: d.SectorSize, Partitions: []PartitionPlan{q},
+	}, nil
 }
 
 // resolve returns the id of the partition, array or encrypted volume that Target returns.

@@ -65,7 +65,8 @@ func (l *Loader) RootDevice() string {
 		return "unknown"
 	}
 	for _, o := range inv.Others {
-		if isRoot(o.Use) && len(o.Use.Holders) == 0 { // else the device above it is mounted
+		// What Trident writes is below a verity device; of others the top is mounted.
+		if isRoot(o.Use) && o.Is != blockdev.Verified && len(o.Use.Holders) == 0 {
 			return o.Path
 		}
 	}
