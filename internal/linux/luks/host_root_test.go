@@ -3,6 +3,7 @@
 package luks_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/trident-project/trident/internal/linux/luks"
 	"github.com/trident-project/trident/internal/linux/luks/lukstest"
@@ -139,4 +141,61 @@ func TestTheRealToolsPassTheSuite(t *testing.T) {
 			},
 		}
 	})
+}
+
+// A process that is killed while it binds a key leaves a header that can be read, and at most
+// one key slot more.
+func TestAKilledEnrolmentIsRepeated(t *testing.T) {
+	w := newWorkshop(t)
+	file := filepath.Join(w.dir, "volume")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 20<<20)); err != nil {
+		t.Fatal(err)
+	}
+	h := luks.Host{Run: w.run, TPM: w.tpm}
+	v := luks.Volume{Device: file, Name: "data", UUID: "11111111-2222-4333-8444-555555555555"}
+	key := luks.Key("key")
+	if err := h.Format(t.Context(), v, key); err != nil {
+		t.Fatal(err)
+	}
+	to := func(n byte) luks.Binding {
+		return luks.Binding{PCRs: map[int][]byte{23: bytes.Repeat([]byte{n}, 32)}}
+	}
+	begun := time.Now()
+	if _, err := h.Enroll(t.Context(), v, key, to(0xff)); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begun)
+	const cases = 12
+	killed := 0
+	for n := range byte(cases) {
+		ctx, cancel := context.WithTimeout(t.Context(), took*time.Duration(n+1)/cases)
+		_, err := h.Enroll(ctx, v, key, to(n))
+		cancel()
+		if err != nil {
+			killed++
+		}
+		head, err := h.Header(t.Context(), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		halves := head.Bare()[1:]
+		if len(halves) > 1 {
+			t.Errorf("case %d: slots without a token: %v", n, halves)
+		}
+		for _, slot := range halves {
+			if err := h.KillSlot(t.Context(), v, slot); err != nil {
+				t.Fatal(err)
+			}
+		}
+		token, err := h.Enroll(t.Context(), v, key, to(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(h.Test(t.Context(), v, key), h.Wipe(t.Context(), v, token)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if head, err := h.Header(t.Context(), file); err != nil || len(head.Tokens) != 1 || len(head.Slots) != 2 || killed == 0 {
+		t.Errorf("%d killed: %+v, %v", killed, head, err)
+	}
 }

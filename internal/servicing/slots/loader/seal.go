@@ -212,8 +212,12 @@ func (l *Loader) Seal(ctx context.Context, r *record.Run, c *hostconfig.Config) 
 	return nil
 }
 
-// Unseal is the Undo of Seal, once the slot cannot boot.
+// Unseal is the Undo of Seal, once the slot cannot boot. It leaves an installed system alone once
+// the host has rebooted, because that system stays bootable.
 func (l *Loader) Unseal(ctx context.Context, r *record.Run) error {
+	if r.State.Purpose == record.Installs && r.State.HasRebooted(l.Runner.Life.Boot) {
+		return nil
+	}
 	c, err := r.State.Config()
 	if err != nil || len(r.State.Sealed) == 0 || encryption(c) == nil {
 		return err

@@ -75,7 +75,7 @@ func newBench(t *testing.T, purpose record.Purpose, in slot.Slot, config string)
 		},
 	}
 	m.Disks.Runner, m.Disks.Volumes = finder{lacks: &b.lacks}, &b.fake
-	host := change.New(change.Host{Root: b.root, Logger: slog.New(slog.DiscardHandler)})
+	host := change.New(change.Host{Root: b.root, Logger: slog.New(slog.DiscardHandler), Runner: &operation.Runner{Config: operation.Config{Life: operation.Life{Boot: "first"}}}})
 	b.loader = &loader.Loader{Host: host, Machine: m, Disks: &disks.Disks{Host: host, Machine: m, TPM: &b.chip}}
 	c, err := hostconfig.ParseRecorded([]byte(config))
 	if err != nil {
@@ -140,6 +140,13 @@ func TestAnInstallationAndItsFirstBootSealTheVolumes(t *testing.T) {
 		t.Errorf("%+v, %v", head, err)
 	}
 	b.mustNotKnow(key)
+	b.run.State.RebootFrom = "live"
+	if err := b.loader.Unseal(t.Context(), b.run); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.fake.Header(t.Context(), "/dev/p"); err != nil || again.Epoch != head.Epoch {
+		t.Errorf("an installed system that has booted loses its tokens: %+v, %v", again, err)
+	}
 }
 
 // mustNotKnow fails the test if the record, the log, or a file on a disk of the host has the key.

@@ -445,3 +445,27 @@ func TestATokenOfAnotherProgramForTheRunningSlotStays(t *testing.T) {
 		})
 	})
 }
+
+// The step "seal" is repeated alone: the steps before it are done.
+func TestPowerCutsWhileASlotIsSealed(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, to []int) {
+		second := tpmtest.NewBoot(t, "2", "b")
+		cuts(t, func(t *testing.T) *world { return installed(t, to...) }, func(w *world) error {
+			next, err := w.sealer.Predict(t.Context(), w.to, w.boots.A, second)
+			if err != nil {
+				return err
+			}
+			return w.sealer.Seal(t.Context(), w.book(), w.volumes, slot.B, next, w.key())
+		}, func(w *world) {
+			w.mustUnlock(slot.A)
+			w.set(slot.B, &second)
+			w.mustUnlock(slot.B)
+			all := 2 * perSlot(to)
+			if !slices.Contains(to, tpm.UKIRegister) && !slices.Contains(to, tpm.LoaderRegister) {
+				all = 1
+			}
+			w.tokens(all)
+		})
+	})
+}
