@@ -135,3 +135,16 @@ func TestExtensionsOfAnImageThatDoNotFitAreFoundBefore(t *testing.T) {
 		})
 	}
 }
+
+// A disk that is written whole cannot get the extensions of the image, and stays as it is.
+func TestADiskIsNotWrittenWithoutTheExtensionsOfItsImage(t *testing.T) {
+	t.Parallel()
+	a := &album{v1: carrying(t, "v1", "11", newGallery(t).app1)}
+	w, op := streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha}, func(*osWorld) {})
+	if op.Phase != operation.Undone || op.Failure.Kind != errkind.Unsupported || !strings.Contains(op.Failure.Message, "the image carries extensions, 1 of them") {
+		t.Errorf("%s: %+v", op.Phase, op.Failure)
+	}
+	if w.disk.Writes() != 0 {
+		t.Errorf("the disk has changed: %v", w.Trace)
+	}
+}

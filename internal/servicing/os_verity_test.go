@@ -207,6 +207,7 @@ func verifiedHost(name string, i osImage, more string) string {
 // However an update of a verified OS goes and wherever the power is cut, the machine boots
 // one of the two systems, whose tree is whole.
 func TestAVerifiedOSSurvivesPowerCuts(t *testing.T) {
+	cases, played := 0, 0
 	for _, name := range []string{"root", "usr"} {
 		a := verifiedAlbum(t, name)
 		host := func(image func(*album) osImage, more string) func(*album) string {
@@ -247,6 +248,7 @@ func TestAVerifiedOSSurvivesPowerCuts(t *testing.T) {
 					return c.start.copied(t, tempDir(t))
 				}
 				touches := 0
+				played++
 				t.Run("no cut", func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						w := start(t)
@@ -260,6 +262,7 @@ func TestAVerifiedOSSurvivesPowerCuts(t *testing.T) {
 						if c.cut == onOneSide && after != (cut%2 == 0) || c.cut == hereAndThere && (cut+n)%12 != 0 {
 							continue
 						}
+						cases++
 						t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
 							t.Parallel()
 							synctest.Test(t, func(t *testing.T) { c.play(start(t), cut, after) })
@@ -268,5 +271,9 @@ func TestAVerifiedOSSurvivesPowerCuts(t *testing.T) {
 				}
 			})
 		}
+	}
+	t.Logf("%d cases", cases)
+	if cases < 200 && played == 12 {
+		t.Errorf("%d cases only", cases)
 	}
 }

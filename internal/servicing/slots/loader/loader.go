@@ -72,7 +72,7 @@ func (l *Loader) RootDevice() string {
 	}
 	for _, d := range inv.Disks {
 		for _, p := range d.Partitions {
-			if isRoot(p.Use) {
+			if isRoot(p.Use) && p.Content.Type != record.HashTree { // a verified root has two
 				return p.Path
 			}
 		}

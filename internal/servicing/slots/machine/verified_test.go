@@ -1,9 +1,12 @@
 package machine
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -83,5 +86,55 @@ func TestAReadOnlyMountCannotBeChanged(t *testing.T) {
 	}
 	if err := (Machine{Mounts: mount.Host{}}).MountIn(at, "/missing", "", true); errkind.Of(err) != errkind.Precondition || !errors.Is(err, unix.EROFS) {
 		t.Errorf("a mount on a folder that is missing: %v", err)
+	}
+}
+
+// A verified file system keeps all of its bytes while it is mounted, even if its journal
+// asks for a replay.
+func TestAVerifiedFileSystemKeepsItsBytes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	for _, tool := range []string{"mkfs.ext4", "losetup"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs ", tool)
+		}
+	}
+	file, at := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	if out, err := exec.Command("mkfs.ext4", "-q", "-O", "^metadata_csum", file, "8M").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const needsRecovery = 1024 + 0x60 // s_feature_incompat, whose bit 2 is needs_recovery
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before[needsRecovery] |= 4
+	if err := os.WriteFile(file, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
+	if err != nil {
+		t.Skip("needs loop devices: ", string(out))
+	}
+	device := strings.TrimSpace(string(out))
+	m := Real("/", "amd64")
+	t.Cleanup(func() {
+		out, err := exec.Command("losetup", "--detach", device).CombinedOutput()
+		if err := errors.Join(m.Mounts.Unmount(at), err); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	if err := m.MountVerified(at, "/", device, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(at, "x"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a write: %v", err)
+	}
+	if err := m.Mounts.Unmount(at); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the bytes have changed, %v", err)
 	}
 }

@@ -59,7 +59,7 @@ func TestTheTreeOfAnImageIsReadAsTheNewSystemSeesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		c = c.Amend(func(spec *hostconfig.Spec) { spec.OS.AdditionalFiles[0].Destination = destination })
-		err = (&OS{}).checkPlaces(root, &record.Examined{Config: c})
+		err = (&OS{}).checkPlaces(root, &record.Examined{Config: c, Record: &record.Record{}})
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", destination, err, says)
 		}

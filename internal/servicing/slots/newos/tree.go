@@ -209,7 +209,11 @@ func (o *OS) setUpTrident(ctx context.Context, r *record.Run, c *hostconfig.Conf
 			return errkind.WithName(err, errkind.NameCreateConfigurationFile)
 		}
 	}
-	if r.State.Purpose == record.Installs || verifiedBelow(&c.Spec().Storage, change.OwnPath) != "" {
+	if r.State.Purpose == record.Installs {
+		return nil
+	}
+	if at := verifiedBelow(&c.Spec().Storage, change.OwnPath); at != "" {
+		r.Logf(slog.LevelInfo, "the new system runs the trident of its image: %s is on the file system at %s, which is verified", change.OwnPath, at)
 		return nil
 	}
 	version, err := o.LinkTrident(root)

@@ -77,6 +77,10 @@ func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err erro
 	if m.Disk == nil {
 		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), errkind.NameDeriveHostConfiguration)
 	}
+	if n := len(i.Extensions()); n > 0 {
+		err := errkind.Errorf(errkind.Unsupported, "the image carries extensions, %d of them, and a disk that is written whole would not get them", n)
+		return errkind.WithName(errkind.WithHint(err, "Install the image with a Host Configuration, or build it without extensions."), errkind.NameDeriveHostConfiguration)
+	}
 	if err := s.Disks.SameArch(m); err != nil {
 		return err
 	}
