@@ -13,7 +13,7 @@ import (
 
 // labelled returns the boot entries with the label of slot s, which is how upstream finds
 // them.
-func (w *session) labelled(s slot.Slot) ([]efivar.Entry, error) {
+func (w *base) labelled(s slot.Slot) ([]efivar.Entry, error) {
 	entries, err := efivar.Entries(w.Vars)
 	if err != nil {
 		return nil, errkind.WithName(err, errkind.NameListAndParseBootEntries)
@@ -28,13 +28,13 @@ func on(e efivar.Entry, partition gpt.GUID) bool {
 }
 
 // isOurs reports whether the entry boots from a member of the ESP.
-func (w *session) isOurs(e efivar.Entry) bool {
+func (w *base) isOurs(e efivar.Entry) bool {
 	return slices.ContainsFunc(w.Members, func(m efivar.HardDrive) bool { return on(e, m.Partition) })
 }
 
 // entries returns the boot entries of slot s on the members of the ESP. Without one it
 // returns the first entry with the label: of an install that is gone, or on another disk.
-func (w *session) entries(s slot.Slot) ([]efivar.Entry, error) {
+func (w *base) entries(s slot.Slot) ([]efivar.Entry, error) {
 	all, err := w.labelled(s)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (w *session) entries(s slot.Slot) ([]efivar.Entry, error) {
 // ensure makes sure that slot s has a boot entry on each member of the ESP, and returns their
 // numbers in the order of the members. For a member without one it takes over an entry with
 // the label of the slot on another partition.
-func (w *session) ensure(s slot.Slot) ([]efivar.Number, error) {
+func (w *base) ensure(s slot.Slot) ([]efivar.Number, error) {
 	all, err := w.labelled(s)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (w *session) ensure(s slot.Slot) ([]efivar.Number, error) {
 }
 
 // direct makes e the boot entry of slot s on a member of the ESP, unless it is that already.
-func (w *session) direct(e efivar.Entry, s slot.Slot, m efivar.HardDrive) error {
+func (w *base) direct(e efivar.Entry, s slot.Slot, m efivar.HardDrive) error {
 	want := "/" + w.loaderOf(s)
 	if _, file, ok := e.Location(); ok && e.Attributes&efivar.Active != 0 && on(e, m.Partition) && strings.EqualFold(file, want) {
 		return nil
@@ -83,7 +83,7 @@ func (w *session) direct(e efivar.Entry, s slot.Slot, m efivar.HardDrive) error 
 }
 
 // order changes the BootOrder of the firmware.
-func (w *session) order(change func([]efivar.Number) []efivar.Number) error {
+func (w *base) order(change func([]efivar.Number) []efivar.Number) error {
 	old, err := efivar.BootOrder(w.Vars)
 	if err != nil {
 		return errkind.WithName(err, errkind.NameListAndParseBootEntries)
@@ -114,8 +114,8 @@ func without(n ...efivar.Number) func([]efivar.Number) []efivar.Number {
 }
 
 // fallback copies the boot loader of slot s to EFI/BOOT. Other files there stay.
-func (w *session) fallback(s slot.Slot) error {
-	dir := efiDir + "/" + w.label.Of(s)
+func (w *base) fallback(s slot.Slot) error {
+	dir := w.folder(s)
 	names, err := w.esp.files(dir)
 	if err == nil && len(names) > 0 {
 		err = w.esp.mkdir(removable)

@@ -82,7 +82,7 @@ func (w *session) forget() error {
 			return err
 		}
 	}
-	return w.esp.remove(efiDir + "/" + w.label.Of(w.slot))
+	return w.esp.remove(w.folder(w.slot))
 }
 
 // endTrial makes slot s no longer the next to boot.

@@ -65,7 +65,7 @@ func sessionOn(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*session,
 	if err != nil {
 		return nil, err
 	}
-	w, err := newSession(h, esp{ctx: ctx, read: files})
+	w, err := newSession(newBase(h, esp{ctx: ctx, read: files}))
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func sessionOn(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*session,
 // sizeOf returns how many bytes of the ESP the files of slot s and the staged files take, in
 // blocks of block bytes. Forget frees them.
 func (w *session) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
-	names := []string{efiDir + "/" + w.label.Of(s)}
+	names := []string{w.folder(s)}
 	for _, n := range w.ukis.Of(s) {
 		names = append(names, inLinux(n.String()), inLinux(n.String()+extraDir))
 	}

@@ -3,8 +3,6 @@ package boot
 import (
 	"context"
 	"fmt"
-	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -25,12 +23,9 @@ var _ Loader = (*sdboot)(nil)
 
 // session is one call of a method of Loader, with the state of the host as newSession read it.
 type session struct {
-	Host
-	esp   esp
-	slot  slot.Slot
-	label slot.Pair[string]
-	ukis  slot.Pair[[]ukiName] // on the ESP, of this install, newest first
-	last  int                  // number of the newest UKI of any install
+	base
+	ukis slot.Pair[[]ukiName] // on the ESP, of this install, newest first
+	last int                  // number of the newest UKI of any install
 	// planned is the name that the staged UKI will have. It has no slot when
 	// nothing is staged, or by a program that does not say for which.
 	planned ukiName
@@ -54,26 +49,18 @@ func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(
 }
 
 func (l *sdboot) withSession(ctx context.Context, use func(*session) error) error {
-	if err := ended(ctx); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(l.host.ESP)
-	if err != nil {
-		return fmt.Errorf("open the ESP: %w", err)
-	}
-	defer root.Close()
-	w, err := newSession(l.host, esp{ctx, root.FS(), root, l.host.Touch})
-	if err != nil {
-		return err
-	}
-	return use(w)
+	return l.host.onESP(ctx, func(b base) error {
+		w, err := newSession(b)
+		if err != nil {
+			return err
+		}
+		return use(w)
+	})
 }
 
 // newSession reads the ESP and the firmware variables of the host.
-func newSession(h Host, e esp) (*session, error) {
-	w := &session{Host: h, esp: e}
-	w.Vars = touching{h.Vars, h.Touch}
-	w.label = slot.Pair[string]{A: label(w.Index, slot.A), B: label(w.Index, slot.B)}
+func newSession(b base) (*session, error) {
+	w := &session{base: b}
 	if err := w.readESP(); err != nil {
 		return nil, err
 	}
@@ -154,11 +141,6 @@ func (w *session) newest(s slot.Slot) (ukiName, bool) {
 	return ukiName{}, false
 }
 
-// loaderOf returns the path of the boot loader of slot s on the ESP.
-func (w *session) loaderOf(s slot.Slot) string {
-	return path.Join(efiDir, w.label.Of(s), w.Arch.bootFile())
-}
-
 func (w *session) booted() slot.Slot { return w.slotOf(w.texts.selected) }
 func (w *session) deflt() slot.Slot  { return w.slotOf(w.texts.deflt) }
 
@@ -193,18 +175,4 @@ func (l *sdboot) Entries(ctx context.Context) (State, error) {
 		return State{}, fmt.Errorf("read the boot entries: %w", err)
 	}
 	return st, nil
-}
-
-// touching is a Store whose every change is a named change of the host (Host.Touch).
-type touching struct {
-	efivar.Store
-	touch func(string, func() error) error
-}
-
-func (t touching) Set(n efivar.Name, v efivar.Variable) error {
-	return errkind.WithName(t.touch("set "+n.Name, func() error { return t.Store.Set(n, v) }), errkind.NameSetEfiVariable)
-}
-
-func (t touching) Delete(n efivar.Name) error {
-	return errkind.WithName(t.touch("delete "+n.Name, func() error { return t.Store.Delete(n) }), errkind.NameSetEfiVariable)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -73,7 +72,7 @@ func (p *Payload) need(block int64, fallback Fallback) int64 {
 }
 
 // room fails unless the ESP has room for p and for a copy of its boot loader in EFI/BOOT.
-func (w *session) room(p *Payload, space Space) error {
+func (w *base) room(p *Payload, space Space) error {
 	if need := p.need(space.Block, w.Fallback); need > space.Free {
 		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: the boot files need %d MiB, and %d MiB are free", (need+1<<20-1)>>20, space.Free>>20)
 		return errkind.WithHint(err, "remove files from the ESP, or make the ESP larger: it has to hold three UKIs")
@@ -89,7 +88,7 @@ func (w *session) stage(p *Payload) error {
 	if err := w.unstage(); err != nil {
 		return err
 	}
-	dir := path.Join(efiDir, w.label.Of(w.slot))
+	dir := w.folder(w.slot)
 	extra := inLinux(stagedName + extraDir)
 	for _, d := range []string{linuxDir, dir} {
 		if err := w.esp.mkdir(d); err != nil {
