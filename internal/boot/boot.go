@@ -5,9 +5,12 @@
 // new one. So the package never changes a file that the running or the default system boots
 // from, and a new file is whole and on disk before anything refers to it. The last change of
 // each method decides what boots. It sets one firmware variable, which has the old or the
-// new value: LoaderEntryOneShot for the trial, LoaderEntryDefault after it. systemd-boot
-// reads both. The firmware's own BootNext and BootOrder only choose the copy of systemd-boot
-// that runs; every copy boots either slot.
+// new value.
+//
+// With systemd-boot these are LoaderEntryOneShot for the trial and LoaderEntryDefault after
+// it. The firmware's own BootNext and BootOrder only choose the copy of systemd-boot that
+// runs; every copy boots either slot. With GRUB they are BootNext and BootOrder, because the
+// copy of GRUB in the folder of a slot boots that slot only.
 package boot
 
 import (
@@ -40,7 +43,7 @@ type Loader interface {
 // State says which slot boots when. The zero Slot means none, or a system of another
 // installation.
 type State struct {
-	Names   slot.Pair[string] // the UKI of each slot; "" if it has none
+	Names   slot.Pair[string] // the UKI of each slot, or its configuration of GRUB; "" if it has none
 	Staged  slot.Slot         // has staged files
 	Booted  slot.Slot         // runs, according to the boot loader
 	Next    slot.Slot         // boots once, next
@@ -99,16 +102,21 @@ type Host struct {
 	Arch     Arch
 	Index    int      // of the install on this ESP, see [FreeIndex]
 	Fallback Fallback // "" is Conservative
+	// Beside is set for an installation beside other systems of the host: they keep their
+	// places in the order of the firmware, before the new one, and EFI/BOOT.
+	Beside bool
 	// Touch, if not nil, is called for each change of the host and must call change.
 	Touch func(name string, change func() error) error
 }
 
-// New returns the Loader of a kind on a host. It supports systemd-boot only; the error for
-// GRUB is of kind Unsupported.
+// New returns the Loader of a kind on a host.
 func New(kind Kind, h Host) (Loader, error) {
 	h, err := h.complete(kind)
 	if err != nil {
 		return nil, err
+	}
+	if kind == Grub {
+		return &grub{host: h, space: statfs}, nil
 	}
 	return &sdboot{host: h, space: statfs}, nil
 }
@@ -117,10 +125,7 @@ func New(kind Kind, h Host) (Loader, error) {
 // loader.
 func (h Host) complete(kind Kind) (Host, error) {
 	switch {
-	case kind == Grub:
-		return h, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "set up %s: this version cannot service it", kind),
-			"use an image with systemd-boot and a unified kernel image")
-	case kind != SystemdBoot:
+	case kind != SystemdBoot && kind != Grub:
 		return h, errkind.Errorf(errkind.Invalid, "set up boot loader: unknown boot loader %q", kind)
 	case h.Arch.bootFile() == "":
 		return h, errkind.Errorf(errkind.Unsupported, "set up %s: no boot files are known for architecture %q", kind, h.Arch)

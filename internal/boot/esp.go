@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -78,15 +77,14 @@ func (e esp) file(name string) (file, error) {
 
 var errNoFile = errors.New("it is not a file")
 
-// readText returns the content of a file with one line of text.
-func (e esp) readText(name string) (string, error) {
+// readFile returns the content of a file, at most its first limit bytes.
+func (e esp) readFile(name string, limit int64) ([]byte, error) {
 	f, err := e.read.Open(name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 256))
-	return strings.TrimSpace(string(text)), err
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 // mkdir makes a folder and its parents.

@@ -11,14 +11,13 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// labelled returns the boot entries with the label of slot s, which is how upstream finds
-// them.
-func (w *base) labelled(s slot.Slot) ([]efivar.Entry, error) {
+// labelled returns the boot entries with a label, which is how upstream finds those of a slot.
+func (w *base) labelled(label string) ([]efivar.Entry, error) {
 	entries, err := efivar.Entries(w.Vars)
 	if err != nil {
 		return nil, errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
-	return slices.DeleteFunc(entries, func(e efivar.Entry) bool { return e.Description != w.label.Of(s) }), nil
+	return slices.DeleteFunc(entries, func(e efivar.Entry) bool { return e.Description != label }), nil
 }
 
 // on reports whether the entry boots from the partition.
@@ -35,7 +34,7 @@ func (w *base) isOurs(e efivar.Entry) bool {
 // entries returns the boot entries of slot s on the members of the ESP. Without one it
 // returns the first entry with the label: of an install that is gone, or on another disk.
 func (w *base) entries(s slot.Slot) ([]efivar.Entry, error) {
-	all, err := w.labelled(s)
+	all, err := w.labelled(w.label.Of(s))
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +48,12 @@ func (w *base) entries(s slot.Slot) ([]efivar.Entry, error) {
 // numbers in the order of the members. For a member without one it takes over an entry with
 // the label of the slot on another partition.
 func (w *base) ensure(s slot.Slot) ([]efivar.Number, error) {
-	all, err := w.labelled(s)
+	return w.ensureFile(w.label.Of(s), "/"+w.loaderOf(s))
+}
+
+// ensureFile is ensure for boot entries with a label, which start a file on the ESP.
+func (w *base) ensureFile(label, file string) ([]efivar.Number, error) {
+	all, err := w.labelled(label)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +68,7 @@ func (w *base) ensure(s slot.Slot) ([]efivar.Number, error) {
 		} else if e.Number, err = efivar.FreeNumber(w.Vars); err != nil {
 			return nil, errkind.WithName(err, errkind.NameCreateBootEntry)
 		}
-		if err := w.direct(e, s, m); err != nil {
+		if err := w.direct(e, label, file, m); err != nil {
 			return nil, errkind.WithName(err, errkind.NameCreateBootEntry)
 		}
 		out = append(out, e.Number)
@@ -72,13 +76,13 @@ func (w *base) ensure(s slot.Slot) ([]efivar.Number, error) {
 	return out, nil
 }
 
-// direct makes e the boot entry of slot s on a member of the ESP, unless it is that already.
-func (w *base) direct(e efivar.Entry, s slot.Slot, m efivar.HardDrive) error {
-	want := "/" + w.loaderOf(s)
-	if _, file, ok := e.Location(); ok && e.Attributes&efivar.Active != 0 && on(e, m.Partition) && strings.EqualFold(file, want) {
+// direct makes e the boot entry with a label for a file on a member of the ESP, unless it is
+// that already.
+func (w *base) direct(e efivar.Entry, label, want string, m efivar.HardDrive) error {
+	if _, file, ok := e.Location(); ok && e.Description == label && e.Attributes&efivar.Active != 0 && on(e, m.Partition) && strings.EqualFold(file, want) {
 		return nil
 	}
-	e.LoadOption = efivar.NewLoadOption(w.label.Of(s), m, want)
+	e.LoadOption = efivar.NewLoadOption(label, m, want)
 	return efivar.SetEntry(w.Vars, e)
 }
 

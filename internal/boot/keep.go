@@ -37,9 +37,8 @@ func (l *sdboot) Keep(ctx context.Context, s slot.Slot) error {
 // Forget implements [Loader].
 func (l *sdboot) Forget(ctx context.Context, s slot.Slot) error {
 	return l.do(ctx, "remove boot files of", s, func(w *session) error {
-		_, other := w.newest(s.Other())
-		if w.booted() == s || w.deflt() == s && other {
-			return w.unused()
+		if err := w.forgettable(); err != nil {
+			return err
 		}
 		if err := w.endTrial(s); err != nil {
 			return err

@@ -11,16 +11,19 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Payload has the boot files of a slot: a UKI with its extras, and a boot loader. Only
-// [Read] makes one, from files for the architecture of the host.
+// Payload has the boot files of a slot: a boot loader, with a UKI and its extras or with a
+// configuration of GRUB. Only [Read] and [ReadGrub] make one, from files for the architecture
+// of the host.
 type Payload struct {
+	kind   Kind
 	info   UKI
+	config string // of GRUB
 	uki    file
 	extra  []file // beside the UKI, in its folder of extras
 	loader []file // of EFI/BOOT
 }
 
-// UKI returns the facts about the kernel image of p.
+// UKI returns the facts about the kernel image of p. Those of GRUB only have an architecture.
 func (p *Payload) UKI() UKI { return p.info }
 
 type file struct {
@@ -58,7 +61,7 @@ func read(esp fs.FS, arch Arch) (*Payload, error) {
 	if len(ukis) != 1 {
 		return nil, errkind.Errorf(errkind.Invalid, "%s has %d unified kernel images, and must have one", linuxDir, len(ukis))
 	}
-	p := &Payload{uki: ukis[0]}
+	p := &Payload{kind: SystemdBoot, uki: ukis[0]}
 	if p.info, err = p.uki.inspect(arch); err != nil {
 		return nil, prefix(path.Join(dir, p.uki.name), err)
 	}
@@ -175,6 +178,14 @@ func (f file) program(arch Arch) error {
 		}
 		return fits(a, arch)
 	})
+}
+
+// fits fails if p is not for a boot loader of that kind, or not for the architecture.
+func (p *Payload) fits(kind Kind, arch Arch) error {
+	if p.kind != kind {
+		return errkind.Errorf(errkind.Incompatible, "the boot files are for %s, and this install boots by %s", p.kind, kind)
+	}
+	return fits(p.info.Arch, arch)
 }
 
 func fits(is, want Arch) error {

@@ -79,9 +79,12 @@ var (
 	four = boottest.Booted{Slot: slot.B, Uname: "4"}
 )
 
-func scenarios(t testing.TB) []scenario {
+func scenarios(t testing.TB, kind boot.Kind) []scenario {
 	stage := func(s slot.Slot, uname string) func(boot.Loader) error {
 		p := boottest.Payload(t, uname)
+		if kind == boot.Grub {
+			p = boottest.GrubPayload(t, boot.AMD64, s, uname)
+		}
 		return func(l boot.Loader) error { return l.Stage(ctx, s, p) }
 	}
 	try := func(s slot.Slot) func(boot.Loader) error {
@@ -122,7 +125,7 @@ func scenarios(t testing.TB) []scenario {
 			return errors.Join(prepare(m), os.Remove(filepath.Join(m.ESP, "EFI/Linux/vmlinuz-0.efi.staged.name")))
 		}
 	}
-	return []scenario{
+	all := []scenario{
 		{"stage an install", play(), stage(slot.A, "1"), list(none), list(none), none, none},
 		{"try an install", play(stage(slot.A, "1")), try(slot.A), list(none, one), list(none, one), one, one},
 		{"keep an install", quiet(play(stage(slot.A, "1")), try(slot.A)), keep(slot.A), list(one), list(one), one, one},
@@ -136,19 +139,30 @@ func scenarios(t testing.TB) []scenario {
 		{"stage over an old system", second, stage(slot.B, "4"), list(one), list(one), one, one},
 		{"stage again", with(second, stage(slot.B, "2")), stage(slot.B, "4"), list(one), list(one), one, one},
 		{"try over an old system", with(second, stage(slot.B, "4")), try(slot.B), list(one, four), list(one), four, one},
-		{"try what upstream staged", unnamed(with(installed, stage(slot.B, "2"))), try(slot.B), list(one, two), list(one), two, one},
-		{"try on a host that said nothing", with(silent(t), stage(slot.B, "2")), try(slot.B), list(runs, two), list(runs), two, runs},
-		{"keep on a host that said nothing", with(silent(t), stage(slot.B, "2"), try(slot.B)), keep(slot.B), list(runs, two), list(runs, two), two, two},
+		{"try on a host that said nothing", with(silent(t, kind), stage(slot.B, "2")), try(slot.B), list(runs, two), list(runs), two, runs},
+		{"keep on a host that said nothing", with(silent(t, kind), stage(slot.B, "2"), try(slot.B)), keep(slot.B), list(runs, two), list(runs, two), two, two},
 		{"try an old system", second, try(slot.B), list(one, two), list(one), two, one},
 		{"call off a trial", quiet(second, try(slot.B)), keep(slot.A), list(one, two), list(one), one, one},
 		{"keep an old system", with(second, try(slot.B)), keep(slot.B), list(one, two), list(one, two), two, two},
 		{"forget an old system", second, forget(slot.B), list(one), list(one), one, one},
 	}
+	if kind == boot.SystemdBoot {
+		all = append(all, scenario{"try what upstream staged", unnamed(with(installed, stage(slot.B, "2"))), try(slot.B), list(one, two), list(one), two, one})
+	}
+	return all
 }
 
 // silent is a host that was made as an image: it boots the only thing there is.
-func silent(t testing.TB) func(*machine) error {
+func silent(t testing.TB, kind boot.Kind) func(*machine) error {
 	return func(m *machine) error {
+		if kind == boot.Grub {
+			for name, f := range boottest.GrubESP(boot.AMD64, "1") {
+				m.write(t, strings.Replace(strings.Replace(name, "BOOTX64.EFI", "bootx64.efi", 1), "vendor/grubx64-noprefix", "BOOT/grubx64", 1), f.Data)
+			}
+			m.write(t, "EFI/BOOT/grub.cfg", []byte(boottest.GrubConfig(0, "1")))
+			_, err := m.Boot()
+			return err
+		}
 		m.write(t, "EFI/Linux/image.efi", boottest.UKI(boot.AMD64, "1"))
 		m.write(t, "EFI/Linux/image.efi.extra.d/x.addon.efi", boottest.Program(boot.AMD64))
 		m.write(t, "EFI/BOOT/bootx64.efi", boottest.Program(boot.AMD64))
@@ -161,30 +175,36 @@ func silent(t testing.TB) func(*machine) error {
 // most once before it is kept; and made again, the call is done.
 func TestABootLoaderSurvivesPowerCuts(t *testing.T) {
 	t.Parallel()
-	cases := 0
-	for _, sc := range scenarios(t) {
-		for _, fallback := range []boot.Fallback{boot.Conservative, boot.Optimistic, boot.Disabled} {
-			touches := sc.play(t, fallback, 0, after)
-			for n := 1; n <= touches; n++ {
-				for _, how := range []cut{before, during, after} {
-					cases++
-					sc.play(t, fallback, n, how)
+	for _, kind := range []boot.Kind{boot.SystemdBoot, boot.Grub} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			cases := 0
+			for _, sc := range scenarios(t, kind) {
+				for _, fallback := range []boot.Fallback{boot.Conservative, boot.Optimistic, boot.Disabled} {
+					touches := sc.play(t, kind, fallback, 0, after)
+					for n := 1; n <= touches; n++ {
+						for _, how := range []cut{before, during, after} {
+							cases++
+							sc.play(t, kind, fallback, n, how)
+						}
+					}
 				}
 			}
-		}
-	}
-	t.Logf("%d cases", cases)
-	if cases < 500 {
-		t.Errorf("%d cases only", cases)
+			t.Logf("%d cases", cases)
+			if cases < 500 {
+				t.Errorf("%d cases only", cases)
+			}
+		})
 	}
 }
 
 // play makes the call with the power cut at a touch, or not if at is 0. It
 // returns the number of touches.
-func (sc scenario) play(t *testing.T, fallback boot.Fallback, at int, how cut) int {
+func (sc scenario) play(t *testing.T, kind boot.Kind, fallback boot.Fallback, at int, how cut) int {
 	t.Helper()
 	where := fmt.Sprintf("%s, %s, cut %s touch %d", sc.name, fallback, how, at)
-	m := newMachine(t, &efivartest.Fake{}, fallback)
+	m := newMachineOf(t, kind, &efivartest.Fake{}, fallback)
+	m.Forgets = true // which only GRUB minds
 	if err := sc.prepare(m); err != nil {
 		t.Fatalf("%s: prepare: %v", where, err)
 	}
@@ -217,7 +237,8 @@ func (m *machine) again(sc scenario) (boot.State, error) {
 	if strings.HasSuffix(sc.name, "an install") {
 		err := errors.Join(
 			efivar.SetLoaderText(m.Vars, efivar.EntrySelected, "vmlinuz-100-azla0.efi"),
-			efivar.SetLoaderText(m.Vars, efivar.DevicePartID, "11111111-2222-3333-4444-555555555555"))
+			efivar.SetLoaderText(m.Vars, efivar.DevicePartID, "11111111-2222-3333-4444-555555555555"),
+			m.Vars.Delete(efivar.Name{Name: "BootCurrent", Vendor: efivar.Global}))
 		if err != nil {
 			return boot.State{}, err
 		}

@@ -28,25 +28,26 @@ func Preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slo
 }
 
 func preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slot, p *Payload) ([]string, error) {
-	w, err := sessionOn(ctx, h, files, s)
+	w, err := subjectOn(ctx, p.kind, h, files, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := fits(p.info.Arch, w.Arch); err != nil {
+	b := w.host()
+	if err := fits(p.info.Arch, b.Arch); err != nil {
 		return nil, err
 	}
-	if _, other := w.newest(s.Other()); w.booted() == s || w.deflt() == s && other {
-		return nil, w.unused()
+	if err := w.forgettable(); err != nil {
+		return nil, err
 	}
-	forgotten, err := w.sizeOf(s, space.Block)
+	forgotten, err := b.sizeOf(w.owned(), space.Block)
 	if err != nil {
 		return nil, err
 	}
 	space.Free += forgotten
-	if err := w.room(p, space); err != nil {
+	if err := b.room(p, space); err != nil {
 		return nil, errkind.WithName(err, errkind.NameDeployESPImages)
 	}
-	free, known, err := w.Vars.Room()
+	free, known, err := b.Vars.Room()
 	if err != nil {
 		return nil, errkind.WithName(err, errkind.NameSetEfiVariable)
 	}
@@ -54,35 +55,59 @@ func preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slo
 		err := errkind.Errorf(errkind.NoSpace, "the firmware's memory is full: boot entries need %d bytes, and %d are free", need, free)
 		return nil, errkind.WithName(errkind.WithHint(err, "Delete boot entries that nobody needs (efibootmgr), or dumps of kernel crashes (dump-* in efivarfs)."), errkind.NameSetEfiVariable)
 	}
-	if need := p.need(space.Block, Disabled); space.Free-p.need(space.Block, w.Fallback) < need && !w.esp.has(w.loaderOf(s.Other())) {
+	if need := p.need(space.Block, Disabled); space.Free-p.need(space.Block, b.Fallback) < need && !b.esp.has(b.loaderOf(s.Other())) {
 		return []string{fmt.Sprintf("the ESP has room for one set of boot files of %d MiB, not for two: an update into the other slot will not fit", (need+1<<20-1)>>20)}, nil
 	}
 	return nil, nil
 }
 
-func sessionOn(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*session, error) {
-	h, err := h.complete(SystemdBoot)
-	if err != nil {
-		return nil, err
-	}
-	w, err := newSession(newBase(h, esp{ctx: ctx, read: files}))
-	if err != nil {
-		return nil, err
-	}
-	w.slot = s
-	return w, nil
+// subject is a slot of an install, as the state of the host is before a change.
+type subject interface {
+	host() *base
+	forgettable() error  // returns the error that Forget of the slot would have
+	owned() []string     // returns the files and folders that Forget would remove
+	variableNeed() int64 // see [VariableNeed]
 }
 
-// sizeOf returns how many bytes of the ESP the files of slot s and the staged files take, in
-// blocks of block bytes. Forget frees them.
-func (w *session) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
-	names := []string{w.folder(s)}
-	for _, n := range w.ukis.Of(s) {
+// subjectOn reads the state of the host that h and files describe.
+func subjectOn(ctx context.Context, kind Kind, h Host, files fs.FS, s slot.Slot) (subject, error) {
+	h, err := h.complete(kind)
+	if err != nil {
+		return nil, err
+	}
+	b := newBase(h, esp{ctx: ctx, read: files})
+	b.slot = s
+	if kind == Grub {
+		return newGrubSession(b)
+	}
+	return newSession(b)
+}
+
+func (w *base) host() *base { return w }
+
+func (w *session) forgettable() error {
+	if _, other := w.newest(w.slot.Other()); w.booted() == w.slot || w.deflt() == w.slot && other {
+		return w.unused()
+	}
+	return nil
+}
+
+func (w *session) owned() []string {
+	names := []string{w.folder(w.slot)}
+	for _, n := range w.ukis.Of(w.slot) {
 		names = append(names, inLinux(n.String()), inLinux(n.String()+extraDir))
 	}
 	for _, n := range []string{stagedName, stagedName + newSuffix, stagedName + extraDir} {
 		names = append(names, inLinux(n))
 	}
+	return names
+}
+
+func (w *grubSession) forgettable() error { return w.unused() }
+func (w *grubSession) owned() []string    { return []string{w.folder(w.slot)} }
+
+// sizeOf returns how many bytes of the ESP files and folders take, in blocks of block bytes.
+func (w *base) sizeOf(names []string, block int64) (sum int64, err error) {
 	block = max(block, 512)
 	for _, name := range names {
 		err := fs.WalkDir(w.esp.read, name, func(_ string, d fs.DirEntry, err error) error {
@@ -102,36 +127,53 @@ func (w *session) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
 	return sum, nil
 }
 
-// VariableNeed returns how many bytes of the firmware's memory Try and Keep of slot s need,
-// as [efivar.Store] counts them.
-func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot) (int64, error) {
-	w, err := sessionOn(ctx, h, files, s)
+// VariableNeed returns how many bytes of the firmware's memory Try and Keep of slot s need for
+// the boot loader of p, as [efivar.Store] counts them.
+func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot, p *Payload) (int64, error) {
+	w, err := subjectOn(ctx, p.kind, h, files, s)
 	if err != nil {
 		return 0, err
 	}
 	return w.variableNeed(), nil
 }
 
-// variableNeed counts every variable that Try and Keep set, also those that exist, because
-// firmware writes the new content of a variable before it frees the old content.
-func (w *session) variableNeed() int64 {
+// entryNeed counts the variables of the firmware that Try and Keep set, also those that exist,
+// because firmware writes the new content of a variable before it frees the old content.
+func (w *base) entryNeed() int64 {
 	var sum int64
-	set := func(vendor efivar.Vendor, name string, size int) {
-		sum += efivar.Name{Name: name, Vendor: vendor}.Cost(size)
-	}
+	set := func(name string, size int) { sum += efivar.Name{Name: name, Vendor: efivar.Global}.Cost(size) }
 	for _, s := range []slot.Slot{w.slot, w.slot.Other()} {
 		for _, m := range w.Members {
 			option, err := efivar.NewLoadOption(w.label.Of(s), m, "/"+w.loaderOf(s)).Encode()
 			if err == nil {
-				set(efivar.Global, "Boot0000", len(option))
+				set("Boot0000", len(option))
 			}
 		}
 	}
 	entries, _ := efivar.BootOrder(w.Vars)
-	set(efivar.Global, "BootOrder", 2*(len(entries)+2*len(w.Members)))
-	set(efivar.Global, "BootNext", 2)
+	set("BootOrder", 2*(len(entries)+2*len(w.Members)))
+	set("BootNext", 2)
+	return sum
+}
+
+func (w *grubSession) variableNeed() int64 {
+	sum := w.entryNeed()
+	if w.ownsFallback() {
+		return sum
+	}
+	for _, m := range w.Members {
+		if option, err := efivar.NewLoadOption(previousLabel, m, "/"+w.fallbackFile()).Encode(); err == nil {
+			sum += efivar.Name{Name: "Boot0000", Vendor: efivar.Global}.Cost(len(option))
+		}
+	}
+	return sum
+}
+
+func (w *session) variableNeed() int64 {
 	uki := 2 * (len(ukiName{max(w.last+1, firstUKI), w.Index, w.slot}.String()) + 1)
-	set(efivar.Loader, efivar.EntryOneShot, uki)
-	set(efivar.Loader, efivar.EntryDefault, uki)
+	sum := w.entryNeed()
+	for _, name := range []string{efivar.EntryOneShot, efivar.EntryDefault} {
+		sum += efivar.Name{Name: name, Vendor: efivar.Loader}.Cost(uki)
+	}
 	return sum
 }

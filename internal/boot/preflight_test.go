@@ -60,40 +60,56 @@ func TestAnESPWithRoomForOneSystemCausesAWarning(t *testing.T) {
 // with less it does not pass.
 func TestPreflightFindsFullFirmwareMemory(t *testing.T) {
 	t.Parallel()
-	for _, s := range []slot.Slot{slot.A, slot.B} {
-		start := func() (*machine, *efivartest.Fake) {
-			if s == slot.B {
-				m := installed(t, boot.Conservative)
-				return m, m.Vars.(*efivartest.Fake)
-			}
-			vars := &efivartest.Fake{}
-			return newMachine(t, vars, boot.Conservative), vars
+	for _, kind := range []boot.Kind{boot.SystemdBoot, boot.Grub} {
+		for _, s := range []slot.Slot{slot.A, slot.B} {
+			preflightKnowsMemory(t, kind, s)
 		}
-		used := func(vars *efivartest.Fake) (sum int64) {
-			names, err := vars.List()
-			for _, n := range names {
-				v, gerr := vars.Get(n)
-				if err != nil || gerr != nil {
-					t.Fatal(err, gerr)
-				}
-				sum += n.Cost(len(v.Data))
-			}
-			return sum
-		}
-		m, vars := start()
-		need, err := boot.VariableNeed(ctx, m.host, os.DirFS(m.ESP), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, room := boottest.Payload(t, "9"), boot.Space{Free: 1 << 30, Block: 4096}
-		vars.Memory = used(vars) + need - 1
-		if _, err := boot.Preflight(ctx, m.host, os.DirFS(m.ESP), room, s, p); errkind.Of(err) != errkind.NoSpace || !strings.Contains(err.Error(), "the firmware's memory is full") {
-			t.Errorf("%v, a byte less than needed: %v", s, err)
-		}
-		vars.Memory++
-		if _, err := boot.Preflight(ctx, m.host, os.DirFS(m.ESP), room, s, p); err != nil {
-			t.Errorf("%v, as much as needed: %v", s, err)
-		}
-		m.do(t, efivar.Probe(vars, need), m.loader.Stage(ctx, s, p), m.loader.Try(ctx, s), m.loader.Keep(ctx, s))
 	}
+}
+
+func preflightKnowsMemory(t *testing.T, kind boot.Kind, s slot.Slot) {
+	t.Helper()
+	payload := func(uname string) *boot.Payload {
+		if kind == boot.Grub {
+			return grubPayload(t, s, uname)
+		}
+		return boottest.Payload(t, uname)
+	}
+	start := func() (*machine, *efivartest.Fake) {
+		if s == slot.B {
+			m := installed(t, boot.Conservative)
+			if kind == boot.Grub {
+				m = grubInstalled(t, boot.Conservative)
+			}
+			return m, m.Vars.(*efivartest.Fake)
+		}
+		vars := &efivartest.Fake{}
+		return newMachineOf(t, kind, vars, boot.Conservative), vars
+	}
+	used := func(vars *efivartest.Fake) (sum int64) {
+		names, err := vars.List()
+		for _, n := range names {
+			v, gerr := vars.Get(n)
+			if err != nil || gerr != nil {
+				t.Fatal(err, gerr)
+			}
+			sum += n.Cost(len(v.Data))
+		}
+		return sum
+	}
+	m, vars := start()
+	need, err := boot.VariableNeed(ctx, m.host, os.DirFS(m.ESP), s, payload("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, room := payload("9"), boot.Space{Free: 1 << 30, Block: 4096}
+	vars.Memory = used(vars) + need - 1
+	if _, err := boot.Preflight(ctx, m.host, os.DirFS(m.ESP), room, s, p); errkind.Of(err) != errkind.NoSpace || !strings.Contains(err.Error(), "the firmware's memory is full") {
+		t.Errorf("%v, a byte less than needed: %v", s, err)
+	}
+	vars.Memory++
+	if _, err := boot.Preflight(ctx, m.host, os.DirFS(m.ESP), room, s, p); err != nil {
+		t.Errorf("%v, as much as needed: %v", s, err)
+	}
+	m.do(t, efivar.Probe(vars, need), m.loader.Stage(ctx, s, p), m.loader.Try(ctx, s), m.loader.Keep(ctx, s))
 }

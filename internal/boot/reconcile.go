@@ -38,7 +38,7 @@ func Reconcile(ctx context.Context, h Host, gone []gpt.GUID) error {
 }
 
 func (w *session) reconcile(s slot.Slot, gone []gpt.GUID) error {
-	before, err := w.labelled(s)
+	before, err := w.labelled(w.label.Of(s))
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (w *session) reconcile(s slot.Slot, gone []gpt.GUID) error {
 	if err != nil {
 		return err
 	}
-	after, err := w.labelled(s)
+	after, err := w.labelled(w.label.Of(s))
 	if err != nil {
 		return err
 	}

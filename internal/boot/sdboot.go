@@ -86,11 +86,11 @@ func (w *session) readESP() error {
 	if !w.staged || !w.esp.has(inLinux(plannedName)) {
 		return nil
 	}
-	text, err := w.esp.readText(inLinux(plannedName))
+	text, err := w.esp.readFile(inLinux(plannedName), 256)
 	if err != nil {
 		return errkind.WithName(prefix("read what is staged", err), errkind.NameFindStagedFile)
 	}
-	w.planned, _ = parseUKIName(text)
+	w.planned, _ = parseUKIName(strings.TrimSpace(string(text)))
 	return nil
 }
 

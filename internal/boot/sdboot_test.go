@@ -383,7 +383,7 @@ func TestAHostThatCannotBeServicedIsRefused(t *testing.T) {
 		host boot.Host
 		want errkind.Kind
 	}{
-		"GRUB":              {boot.Grub, good, errkind.Unsupported},
+		"GRUB, no index":    {boot.Grub, with(func(h *boot.Host) { h.Index = -1 }), errkind.Invalid},
 		"a loader":          {"lilo", good, errkind.Invalid},
 		"an architecture":   {boot.SystemdBoot, with(func(h *boot.Host) { h.Arch = "riscv64" }), errkind.Unsupported},
 		"no variables":      {boot.SystemdBoot, with(func(h *boot.Host) { h.Vars = nil }), errkind.Internal},

@@ -16,8 +16,8 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 		if err := w.unused(); err != nil {
 			return err
 		}
-		if p.info.Arch != w.Arch {
-			return fits(p.info.Arch, w.Arch)
+		if err := p.fits(SystemdBoot, w.Arch); err != nil {
+			return err
 		}
 		free, block, err := l.space(w.ESP)
 		if err != nil {
@@ -39,13 +39,19 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 func (w *session) unused() error {
 	switch w.slot {
 	case w.booted():
-		return errkind.Errorf(errkind.Precondition, "the running system is in this slot")
+		return errRuns
 	case w.deflt():
-		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "this slot is the default boot entry"),
-			"make the other slot the default first: commit it, or roll back")
+		return errIsDefault
 	}
 	return nil
 }
+
+// The reasons for which the files of a slot must not change.
+var (
+	errRuns      = errkind.Errorf(errkind.Precondition, "the running system is in this slot")
+	errIsDefault = errkind.WithHint(errkind.Errorf(errkind.Precondition, "this slot is the default boot entry"),
+		"make the other slot the default first: commit it, or roll back")
+)
 
 // slack is the room, in bytes, for folders, names and the file system itself.
 const slack = 1 << 20
@@ -56,13 +62,21 @@ type Space struct {
 	Block int64 // that many bytes are given to files at a time
 }
 
+// usualConfig is more than a configuration of GRUB has, in bytes, if nobody adds many
+// arguments.
+const usualConfig = 4 << 10
+
 // need returns how many bytes of an ESP p takes in blocks of block bytes, with a second copy
 // of its boot loader unless fallback says that EFI/BOOT is not changed.
 func (p *Payload) need(block int64, fallback Fallback) int64 {
 	block = max(block, 512)
-	files := append(append([]file{p.uki}, p.extra...), p.loader...)
+	loader := p.loader
+	if p.kind == Grub { // the configuration may not be known yet
+		loader = append([]file{{size: max(int64(len(p.config)), usualConfig)}}, loader...)
+	}
+	files := append(append([]file{p.uki}, p.extra...), loader...)
 	if fallback != Disabled {
-		files = append(files, p.loader...)
+		files = append(files, loader...)
 	}
 	need := int64(slack)
 	for _, f := range files {
@@ -75,7 +89,7 @@ func (p *Payload) need(block int64, fallback Fallback) int64 {
 func (w *base) room(p *Payload, space Space) error {
 	if need := p.need(space.Block, w.Fallback); need > space.Free {
 		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: the boot files need %d MiB, and %d MiB are free", (need+1<<20-1)>>20, space.Free>>20)
-		return errkind.WithHint(err, "remove files from the ESP, or make the ESP larger: it has to hold three UKIs")
+		return errkind.WithHint(err, "remove files from the ESP, or make the ESP larger: it has to hold the boot files of three systems")
 	}
 	return nil
 }
@@ -135,7 +149,12 @@ func (w *session) plan(s slot.Slot) (ukiName, error) {
 
 // write writes a file of text into EFI/Linux.
 func (w *session) write(name, text string) error {
-	return w.esp.put(linuxDir, file{name, int64(len(text)), func() (fs.File, error) { return memory{strings.NewReader(text)}, nil }})
+	return w.esp.put(linuxDir, textFile(name, text))
+}
+
+// textFile returns a file whose content is text.
+func textFile(name, text string) file {
+	return file{name, int64(len(text)), func() (fs.File, error) { return memory{strings.NewReader(text)}, nil }}
 }
 
 // memory is a file whose content is a string.

@@ -97,6 +97,7 @@ const (
 	NameUnsupportedHashKind                  = "UnsupportedHashKind"
 	NameUnusedOsImageFilesystem              = "UnusedOsImageFilesystem"
 	NameUpdateBootOrder                      = "UpdateBootOrder"
+	NameUpdateGrubConfigs                    = "UpdateGrubConfigs"
 	NameUpdateUki                            = "UpdateUki"
 	NameValidateRebuildRaid                  = "ValidateRebuildRaid"
 	NameVerityMismatch                       = "VerityMismatch"

@@ -3,6 +3,7 @@ package boottest
 import (
 	"bytes"
 	"debug/pe"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -25,52 +26,86 @@ type Booted struct {
 // ErrDark is the error of Boot if nothing boots.
 var ErrDark = errors.New("nothing boots")
 
-// Machine is a model of firmware and of systemd-boot, which boot a system from an ESP and
-// the firmware's variables.
+// Machine is a model of firmware, of systemd-boot and of GRUB, which boot a system from an
+// ESP and the firmware's variables.
 type Machine struct {
 	ESP       string
 	Vars      efivar.Store
 	Partition gpt.GUID // of the ESP
 	Arch      boot.Arch
+	// Forgets is set if the firmware deletes boot entries that are not in BootOrder.
+	Forgets bool
 }
 
 // Boot starts the machine: it tries BootNext, which it deletes, then BootOrder, then
-// EFI/BOOT (UEFI 2.10, 3.1.1). It skips programs that are missing or damaged.
+// EFI/BOOT (UEFI 2.10, 3.1.1). It skips programs that are missing or damaged. It sets
+// BootCurrent, but not for EFI/BOOT.
 func (m Machine) Boot() (Booted, error) {
 	next, once, err := efivar.BootNext(m.Vars)
 	order, err2 := efivar.BootOrder(m.Vars)
-	entries, err3 := efivar.Entries(m.Vars)
-	if err := errors.Join(err, err2, err3, efivar.ClearBootNext(m.Vars)); err != nil {
+	if err := errors.Join(err, err2, efivar.ClearBootNext(m.Vars), m.Vars.Delete(bootCurrent)); err != nil {
 		return Booted{}, err
 	}
-	find := func(n efivar.Number) string {
+	entries, err := m.entries(order)
+	if err != nil {
+		return Booted{}, err
+	}
+	if once {
+		order = append([]efivar.Number{next}, order...)
+	}
+	for i, n := range order {
 		for _, e := range entries {
 			disk, file, ok := e.Location()
-			if e.Number == n && ok && disk.Partition == m.Partition && (once || e.Attributes&efivar.Active != 0) {
-				return file
+			if e.Number != n || !ok || disk.Partition != m.Partition || e.Attributes&efivar.Active == 0 && (!once || i > 0) {
+				continue
 			}
+			b, err := m.start(file)
+			if err != nil || b.Uname == "" {
+				if err != nil {
+					return Booted{}, err
+				}
+				continue
+			}
+			current := efivar.Variable{Attributes: efivar.BootService | efivar.Runtime, Data: binary.LittleEndian.AppendUint16(nil, uint16(n))}
+			return b, m.Vars.Set(bootCurrent, current)
 		}
-		return ""
-	}
-	var files []string
-	if once {
-		files = append(files, find(next))
-	}
-	once = false
-	for _, n := range order {
-		files = append(files, find(n))
 	}
 	name := map[boot.Arch]string{boot.AMD64: "bootx64.efi", boot.ARM64: "bootaa64.efi"}[m.Arch]
-	for _, file := range append(files, "/EFI/BOOT/"+name) {
-		data, err := os.ReadFile(filepath.Join(m.ESP, file))
-		if file == "" || err != nil || !whole(data) {
-			continue
-		}
-		if b, err := m.systemdBoot(); err != nil || b.Uname != "" {
-			return b, err
-		}
+	b, err := m.start("/EFI/BOOT/" + name)
+	if err == nil && b.Uname == "" {
+		err = ErrDark
 	}
-	return Booted{}, ErrDark
+	return b, err
+}
+
+var bootCurrent = efivar.Name{Name: "BootCurrent", Vendor: efivar.Global}
+
+// entries returns the boot entries, after the firmware has deleted those that it forgets.
+func (m Machine) entries(order []efivar.Number) ([]efivar.Entry, error) {
+	entries, err := efivar.Entries(m.Vars)
+	if err != nil || !m.Forgets {
+		return entries, err
+	}
+	return slices.DeleteFunc(entries, func(e efivar.Entry) bool {
+		if slices.Contains(order, e.Number) {
+			return false
+		}
+		err = errors.Join(err, efivar.DeleteEntry(m.Vars, e.Number))
+		return true
+	}), err
+}
+
+// start starts the program in a file of the ESP: systemd-boot, or shim. It returns the zero
+// Booted if the firmware has to try its next entry.
+func (m Machine) start(file string) (Booted, error) {
+	data, err := os.ReadFile(filepath.Join(m.ESP, file))
+	if err != nil || !whole(data) {
+		return Booted{}, nil
+	}
+	if bytes.Contains(data, []byte(shimMark)) {
+		return m.grub(filepath.Dir(file))
+	}
+	return m.systemdBoot()
 }
 
 // whole reports whether a program is complete.

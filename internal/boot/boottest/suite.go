@@ -20,6 +20,17 @@ type World struct {
 	Boot func() (Booted, error)
 	// Fill fills the ESP, or frees its room again.
 	Fill func(full bool)
+	// Payload, if not nil, returns the boot files of a slot in place of those of [Payload],
+	// and SlotName the slot's name in [boot.State].
+	Payload  func(t testing.TB, arch boot.Arch, s slot.Slot, uname string) *boot.Payload
+	SlotName func(s slot.Slot) string
+}
+
+func (w World) payload(t testing.TB, arch boot.Arch, s slot.Slot, uname string) *boot.Payload {
+	if w.Payload == nil {
+		return read(t, ESP(arch, uname), arch)
+	}
+	return w.Payload(t, arch, s, uname)
 }
 
 // Suite tests the rules of [boot.Loader]. start returns a world for one test.
@@ -57,7 +68,7 @@ func (w *world) do(errs ...error) {
 }
 
 func (w *world) stage(s slot.Slot, uname string) error {
-	return w.Stage(context.Background(), s, Payload(w, uname))
+	return w.Stage(context.Background(), s, w.payload(w, boot.AMD64, s, uname))
 }
 func (w *world) try(s slot.Slot) error    { return w.Try(context.Background(), s) }
 func (w *world) keep(s slot.Slot) error   { return w.Keep(context.Background(), s) }
@@ -108,7 +119,16 @@ func (w *world) updated() {
 	w.do(w.keep(slot.B))
 }
 
-func names(a, b string) slot.Pair[string] { return slot.Pair[string]{A: a, B: b} }
+// names returns the names of the slots for [boot.State], from the names of their UKIs.
+func (w *world) names(a, b string) slot.Pair[string] {
+	if w.SlotName != nil && a != "" {
+		a = w.SlotName(slot.A)
+	}
+	if w.SlotName != nil && b != "" {
+		b = w.SlotName(slot.B)
+	}
+	return slot.Pair[string]{A: a, B: b}
+}
 
 func empty(w *world) {
 	w.boots(0, "")
@@ -126,10 +146,12 @@ func install(w *world) {
 	w.is(boot.State{Staged: slot.A})
 	w.boots(0, "")
 	w.do(w.try(slot.A))
-	w.is(boot.State{Names: names("vmlinuz-100-azla0.efi", ""), Next: slot.A})
+	trying := boot.State{Names: w.names("vmlinuz-100-azla0.efi", ""), Next: slot.A}
+	trying.Default = w.state().Default // A may be: there is nothing else
+	w.is(trying)
 	w.boots(slot.A, "1")
 	w.do(w.keep(slot.A))
-	w.is(boot.State{Names: names("vmlinuz-100-azla0.efi", ""), Booted: slot.A, Default: slot.A})
+	w.is(boot.State{Names: w.names("vmlinuz-100-azla0.efi", ""), Booted: slot.A, Default: slot.A})
 	w.boots(slot.A, "1")
 }
 
@@ -137,16 +159,16 @@ func update(w *world) {
 	w.installed()
 	w.do(w.stage(slot.B, "2"))
 	w.boots(slot.A, "1")
-	w.is(boot.State{Names: names("vmlinuz-100-azla0.efi", ""), Staged: slot.B, Booted: slot.A, Default: slot.A})
+	w.is(boot.State{Names: w.names("vmlinuz-100-azla0.efi", ""), Staged: slot.B, Booted: slot.A, Default: slot.A})
 	w.do(w.try(slot.B))
-	w.is(boot.State{Names: names("vmlinuz-100-azla0.efi", "vmlinuz-101-azlb0.efi"), Next: slot.B, Booted: slot.A, Default: slot.A})
+	w.is(boot.State{Names: w.names("vmlinuz-100-azla0.efi", "vmlinuz-101-azlb0.efi"), Next: slot.B, Booted: slot.A, Default: slot.A})
 	w.boots(slot.B, "2")
 	w.do(w.keep(slot.B))
 	w.boots(slot.B, "2")
 	w.do(w.stage(slot.A, "3"), w.try(slot.A))
 	w.boots(slot.A, "3")
 	w.do(w.keep(slot.A))
-	w.is(boot.State{Names: names("vmlinuz-102-azla0.efi", "vmlinuz-101-azlb0.efi"), Booted: slot.A, Default: slot.A})
+	w.is(boot.State{Names: w.names("vmlinuz-102-azla0.efi", "vmlinuz-101-azlb0.efi"), Booted: slot.A, Default: slot.A})
 	w.boots(slot.A, "3")
 }
 
@@ -161,7 +183,7 @@ func fallsBack(w *world) {
 	w.boots(slot.B, "3")
 	w.boots(slot.A, "1")
 	w.do(w.forget(slot.B))
-	w.is(boot.State{Names: names("vmlinuz-100-azla0.efi", ""), Booted: slot.A, Default: slot.A})
+	w.is(boot.State{Names: w.names("vmlinuz-100-azla0.efi", ""), Booted: slot.A, Default: slot.A})
 	w.boots(slot.A, "1")
 }
 
@@ -204,7 +226,7 @@ func calledOff(w *world) {
 func refusals(w *world) {
 	w.installed()
 	before := w.state()
-	w.kind(errkind.Incompatible, w.Stage(context.Background(), slot.B, read(w, ESP(boot.ARM64, "2"), boot.ARM64)))
+	w.kind(errkind.Incompatible, w.Stage(context.Background(), slot.B, w.payload(w, boot.ARM64, slot.B, "2")))
 	w.Fill(true)
 	w.kind(errkind.NoSpace, w.stage(slot.B, "2"))
 	w.Fill(false)
@@ -214,7 +236,7 @@ func refusals(w *world) {
 	w.kind(errkind.Internal, w.forget(0))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	w.kind(errkind.Cancelled, w.Stage(ctx, slot.B, Payload(w, "2")))
+	w.kind(errkind.Cancelled, w.Stage(ctx, slot.B, w.payload(w, boot.AMD64, slot.B, "2")))
 	w.kind(errkind.Cancelled, w.Try(ctx, slot.A))
 	_, err := w.Entries(ctx)
 	w.kind(errkind.Cancelled, err)
@@ -233,7 +255,7 @@ func twice(w *world) {
 	w.boots(slot.B, "2")
 	w.do(w.keep(slot.B), w.keep(slot.B))
 	w.do(w.forget(slot.A), w.forget(slot.A))
-	w.is(boot.State{Names: names("", "vmlinuz-101-azlb0.efi"), Booted: slot.B, Default: slot.B})
+	w.is(boot.State{Names: w.names("", "vmlinuz-101-azlb0.efi"), Booted: slot.B, Default: slot.B})
 	w.boots(slot.B, "2")
 }
 

@@ -25,8 +25,9 @@ type Entry struct {
 
 // Variables of the firmware's boot manager (UEFI 2.10, 3.3).
 const (
-	bootOrder = "BootOrder"
-	bootNext  = "BootNext"
+	bootOrder   = "BootOrder"
+	bootNext    = "BootNext"
+	bootCurrent = "BootCurrent"
 )
 
 // Variables of systemd-boot that have a text (The Boot Loader Interface).
@@ -62,6 +63,10 @@ func SetBootNext(s Store, n Number) error {
 
 // ClearBootNext deletes BootNext.
 func ClearBootNext(s Store) error { return s.Delete(Name{bootNext, Global}) }
+
+// BootCurrent returns the entry that the firmware has booted. ok is false if the firmware does
+// not say, as some do that booted EFI/BOOT.
+func BootCurrent(s Store) (n Number, ok bool, err error) { return number(s, bootCurrent) }
 
 func number(s Store, name string) (Number, bool, error) {
 	list, err := numbers(s, name)

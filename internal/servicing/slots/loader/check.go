@@ -61,7 +61,7 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 			r.Logf(slog.LevelWarn, "%s", w)
 		}
 	}
-	return l.probeFirmware(ctx, r, host, files)
+	return l.probeFirmware(ctx, r, host, files, payload)
 }
 
 // payload opens the unpacked boot files of the image. The caller calls done after their last
@@ -91,12 +91,12 @@ func (l *Loader) payload(r *record.Run) (_ *boot.Payload, done func() error, err
 
 // probeFirmware checks that firmware which does not report its free room takes the
 // variables of a trial: it sets one and deletes it. A rehearsal skips this.
-func (l *Loader) probeFirmware(ctx context.Context, r *record.Run, host boot.Host, files fs.FS) error {
+func (l *Loader) probeFirmware(ctx context.Context, r *record.Run, host boot.Host, files fs.FS, payload *boot.Payload) error {
 	_, known, err := host.Vars.Room()
 	if err != nil || known || l.IsRehearsal() {
 		return err
 	}
-	need, err := boot.VariableNeed(ctx, host, files, r.State.Slot)
+	need, err := boot.VariableNeed(ctx, host, files, r.State.Slot, payload)
 	if err != nil {
 		return err
 	}
