@@ -90,6 +90,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
+	{"internal/boot", "internal/linux/efivar internal/slot internal/errkind"},
+	{"internal/boot/grubcfg", "internal/errkind"},
 	{"internal/hostinfo", "internal/arch internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/bytesize internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/md internal/linux/luks internal/linux/run internal/errkind"},
 	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form internal/linux/gpt"},
