@@ -15,6 +15,9 @@ package boot
 
 import (
 	"context"
+	"io/fs"
+	"path"
+	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/efivar"
@@ -58,6 +61,29 @@ const (
 	SystemdBoot Kind = "systemd-boot"
 	Grub        Kind = "grub"
 )
+
+// KindOf returns the boot loader of an install, by the files of its ESP. An install without
+// boot files of its own has the one of EFI/BOOT.
+func KindOf(files fs.FS, index int) Kind {
+	e := esp{read: files}
+	ukis, _ := e.files(linuxDir)
+	for _, s := range []slot.Slot{slot.A, slot.B} {
+		dir := path.Join(efiDir, label(index, s))
+		switch {
+		case e.has(path.Join(dir, grubConfig)) || e.has(path.Join(dir, grubStaged)):
+			return Grub
+		case e.has(dir), slices.ContainsFunc(ukis, func(name string) bool {
+			n, ok := parseUKIName(name)
+			return ok && n.index == index && n.slot == s
+		}):
+			return SystemdBoot
+		}
+	}
+	if e.has(fallbackConfig) {
+		return Grub
+	}
+	return SystemdBoot
+}
 
 // Fallback says which slot's boot loader is in EFI/BOOT, which firmware without a boot
 // entry starts. The values are those of os.uefiFallback in a Host Configuration.

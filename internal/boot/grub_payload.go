@@ -27,7 +27,7 @@ func (a Arch) noPrefix() string { return strings.TrimSuffix(a.grubFile(), ".efi"
 func ReadGrub(esp fs.FS, arch Arch, config string, anyGrub bool) (*Payload, error) {
 	p, err := readGrub(esp, arch, anyGrub)
 	if err != nil {
-		return nil, errkind.WithName(prefix("read the image's ESP", err), errkind.NameFindStagedFile)
+		return nil, prefix("read the image's ESP", err)
 	}
 	if len(config) > maxGrubConfig {
 		return nil, errkind.Errorf(errkind.TooLarge, "the configuration of GRUB has %d bytes, and may have %d", len(config), maxGrubConfig)

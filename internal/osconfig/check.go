@@ -15,19 +15,15 @@ import (
 // All faults are joined in one error, of the kinds Invalid and Unsupported.
 func CheckOS(os *hostconfig.OS, sealedCommandLine bool) error {
 	faults := nameErrors(rules.OSNameFaults(os))
-	if args := os.KernelCommandLine.ExtraCommandLine; len(args) > 0 {
-		faults = append(faults, commandLineError(args, sealedCommandLine))
+	if args := os.KernelCommandLine.ExtraCommandLine; len(args) > 0 && sealedCommandLine {
+		faults = append(faults, sealedError(args))
 	}
 	return errors.Join(faults...)
 }
 
-func commandLineError(args []string, sealed bool) error {
+func sealedError(args []string) error {
 	const at = "os.kernelCommandLine.extraCommandLine"
 	list := shorten(strings.Join(args, " "))
-	if !sealed {
-		return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot add arguments to the command line of the kernel (%s)", at, list),
-			"Build the arguments into the image.")
-	}
 	return errkind.WithHint(errkind.Errorf(errkind.Unsupported,
 		"%s: the command line of the kernel is part of the signed UKI; Trident cannot add these arguments to it: %s", at, list),
 		"Build the arguments into the UKI of the image, or into a signed add-on beside it (NAME.efi.extra.d/*.addon.efi).")

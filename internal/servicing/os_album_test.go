@@ -24,18 +24,21 @@ type osImage struct {
 	version, path, sha string
 }
 
-func newAlbum(t testing.TB) *album {
+func newAlbum(t testing.TB) *album { return albumOf(t, osImageOf) }
+
+// albumOf is an album of images that imageOf makes.
+func albumOf(t testing.TB, imageOf func(t testing.TB, version, id string, more fstest.MapFS) osImage) *album {
 	a := &album{
-		v1: osImageOf(t, "v1", "11", nil), v2: osImageOf(t, "v2", "22", nil),
-		panics: osImageOf(t, "v3", "33", fstest.MapFS{"panic": {Data: []byte("x")}}),
-		broken: osImageOf(t, "v4", "44", fstest.MapFS{"usr/bin/tridentd.broken": {Data: []byte("x")}}),
-		sick:   osImageOf(t, "v5", "55", nil),
-		selinux: osImageOf(t, "v7", "77", fstest.MapFS{
+		v1: imageOf(t, "v1", "11", nil), v2: imageOf(t, "v2", "22", nil),
+		panics: imageOf(t, "v3", "33", fstest.MapFS{"panic": {Data: []byte("x")}}),
+		broken: imageOf(t, "v4", "44", fstest.MapFS{"usr/bin/tridentd.broken": {Data: []byte("x")}}),
+		sick:   imageOf(t, "v5", "55", nil),
+		selinux: imageOf(t, "v7", "77", fstest.MapFS{
 			"etc/selinux/config":                              {Data: []byte("SELINUX=enforcing\nSELINUXTYPE=strict\n"), Mode: 0o644},
 			"etc/selinux/strict/contexts/files/file_contexts": {Data: []byte("/.* system_u:object_r:any_t:s0\n"), Mode: 0o644},
 		}),
 	}
-	a.corrupt = osImageOf(t, "v6", "66", nil)
+	a.corrupt = imageOf(t, "v6", "66", nil)
 	data, err := os.ReadFile(a.corrupt.path)
 	if err != nil {
 		t.Fatal(err)
@@ -98,13 +101,16 @@ func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, t
 	if typ != "" {
 		rootMount.Type, rootMount.UUID = typ, uuid
 	}
+	loader := image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{
+		{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/test.efi", Cmdline: "quiet", Kernel: version},
+	}}}
+	if _, ok := bootFiles["EFI/BOOT/grub.cfg"]; ok {
+		loader = image.Bootloader{Type: image.GRUB}
+	}
 	var out bytes.Buffer
 	sha, err := image.Write(t.Context(), &out, image.Spec{
 		Arch: image.AMD64, OSRelease: "ID=test\n", Disk: disk, DiskSize: size, Temp: t.TempDir(),
-		Bootloader: image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{
-			{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/test.efi", Cmdline: "quiet", Kernel: version},
-		}}},
-		Packages: []image.Package{}, Extensions: carried,
+		Bootloader: loader, Packages: []image.Package{}, Extensions: carried,
 		Mounts: []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, rootMount},
 	}, nil)
 	if err != nil {

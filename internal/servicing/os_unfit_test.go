@@ -135,8 +135,8 @@ func TestAnImageThatDoesNotFitIsRefused(t *testing.T) {
 	}{
 		{title: "another architecture", image: func(all fields) { all["osArch"] = "arm64" }, kind: errkind.Incompatible, named: "MismatchedArchitecture",
 			says: "the image is for the architecture arm64, and this host is amd64"},
-		{title: "GRUB", image: func(all fields) { all["bootloader"] = fields{"type": "grub"} }, kind: errkind.Unsupported, named: "InvalidBootConfiguration",
-			says: "the image boots by grub; this version can set up systemd-boot"},
+		{title: "GRUB without GRUB", image: func(all fields) { all["bootloader"] = fields{"type": "grub"} }, kind: errkind.NotFound, named: "InvalidBootConfiguration",
+			says: "no folder of EFI has grubx64-noprefix.efi"},
 		{title: "a format without boot loaders", image: func(all fields) { older(all, "1.0") }, kind: errkind.Unsupported, named: "InvalidBootConfiguration",
 			says: "the image boots by a boot loader that its metadata does not name"},
 		{title: "another system", update: true, image: func(all fields) { all["osRelease"] = "ID=other\n" }, kind: errkind.Incompatible, named: "MismatchedOsRelease",

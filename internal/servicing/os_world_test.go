@@ -194,7 +194,15 @@ func (w *osWorld) startSystem() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	booted, err := boottest.Machine{ESP: dir, Vars: w.vars, Partition: id, Arch: boot.AMD64}.Boot()
+	slotOf := func(fsUUID string) slot.Slot {
+		for _, p := range inv.Disks[0].Partitions {
+			if p.Content.UUID == fsUUID {
+				return map[string]slot.Slot{"root-a": slot.A, "root-b": slot.B}[p.Label]
+			}
+		}
+		return 0
+	}
+	booted, err := boottest.Machine{ESP: dir, Vars: w.vars, Partition: id, Arch: boot.AMD64, SlotOf: slotOf}.Boot()
 	if errors.Is(err, boottest.ErrDark) {
 		return
 	}

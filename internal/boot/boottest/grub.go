@@ -73,16 +73,20 @@ func (m Machine) grub(dir string) (Booted, error) {
 	if err != nil || !bytes.HasSuffix(config, []byte(ends)) {
 		return Booted{}, ErrHangs
 	}
+	slotOf := m.SlotOf
+	if slotOf == nil {
+		slotOf = func(uuid string) slot.Slot {
+			return map[string]slot.Slot{fsOf(slot.A): slot.A, fsOf(slot.B): slot.B}[uuid]
+		}
+	}
 	var b Booted
 	for line := range strings.Lines(string(config)) {
 		words := strings.Fields(line)
 		switch {
 		case len(words) > 1 && words[0] == "linux":
 			_, b.Uname, _ = strings.Cut(words[1], "vmlinuz-")
-		case len(words) > 1 && words[0] == "search" && words[len(words)-1] == fsOf(slot.A):
-			b.Slot = slot.A
-		case len(words) > 1 && words[0] == "search" && words[len(words)-1] == fsOf(slot.B):
-			b.Slot = slot.B
+		case len(words) > 1 && words[0] == "search":
+			b.Slot = slotOf(words[len(words)-1])
 		}
 	}
 	return b, nil

@@ -35,6 +35,9 @@ type Machine struct {
 	Arch      boot.Arch
 	// Forgets is set if the firmware deletes boot entries that are not in BootOrder.
 	Forgets bool
+	// SlotOf returns the slot whose kernel is in the file system with a UUID. If it is nil, the
+	// UUIDs are those of [GrubConfig].
+	SlotOf func(fsUUID string) slot.Slot
 }
 
 // Boot starts the machine: it tries BootNext, which it deletes, then BootOrder, then

@@ -61,7 +61,7 @@ func (c *checker) warnUnsupported() {
 		}
 	}
 	if args := c.spec.OS.KernelCommandLine.ExtraCommandLine; len(args) > 0 {
-		c.warn("os.kernelCommandLine.extraCommandLine", "this version of Trident cannot add to the command line of the kernel, and refuses it: build the arguments into the image")
+		c.warn("os.kernelCommandLine.extraCommandLine", "an image with a unified kernel image has its command line sealed, and Trident refuses these arguments for it: only an image that boots by GRUB takes them")
 	}
 	t := &c.spec.Trident
 	for _, u := range []struct{ key, value, what string }{

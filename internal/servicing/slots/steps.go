@@ -37,10 +37,10 @@ type Service struct {
 // New returns the operations on the slots of d. linkTrident and handOverLogs are those of
 // [newos.OS].
 func New(d *disks.Disks, linkTrident func(root string) (version string, err error), handOverLogs func(ctx context.Context, operationID, dir string) error) *Service {
+	l := &loader.Loader{Host: d.Host, Machine: d.Machine, Disks: d}
 	return &Service{
-		Host: d.Host, disks: d, live: &liveos.Live{Host: d.Host},
-		newOS:  &newos.OS{Host: d.Host, Machine: d.Machine, LinkTrident: linkTrident, HandOverLogs: handOverLogs, Reopen: d.Reopen},
-		loader: &loader.Loader{Host: d.Host, Machine: d.Machine, Disks: d},
+		Host: d.Host, disks: d, live: &liveos.Live{Host: d.Host}, loader: l,
+		newOS: &newos.OS{Host: d.Host, Machine: d.Machine, LinkTrident: linkTrident, CheckBoot: l.CheckBoot, HandOverLogs: handOverLogs, Reopen: d.Reopen},
 	}
 }
 

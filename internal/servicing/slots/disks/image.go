@@ -162,10 +162,11 @@ func (d *Disks) fits(r *record.Run, c *hostconfig.Config, i *image.Image) (*stor
 	if err := d.SameArch(m); err != nil {
 		return nil, err
 	}
-	if m.Bootloader == nil || m.Bootloader.Type != image.SystemdBoot {
-		err := errkind.Errorf(errkind.Unsupported, "the image boots by %s; this version can set up systemd-boot with unified kernel images only", loaderOf(m))
-		return nil, errkind.WithName(err, errkind.NameInvalidBootConfiguration)
+	if m.Bootloader == nil {
+		err := errkind.Errorf(errkind.Unsupported, "the image boots by a boot loader that its metadata does not name")
+		return nil, errkind.WithName(errkind.WithHint(err, "Build the image with COSI 1.1 or later."), errkind.NameInvalidBootConfiguration)
 	}
+	r.State.Bootloader = m.Bootloader.Type
 	if err := d.sameOS(r, m); err != nil {
 		return nil, err
 	}
@@ -189,13 +190,6 @@ func (d *Disks) SameArch(m *image.Metadata) error {
 		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, d.Machine.Arch), errkind.NameMismatchedArchitecture)
 	}
 	return nil
-}
-
-func loaderOf(m *image.Metadata) string {
-	if m.Bootloader == nil {
-		return "a boot loader that its metadata does not name"
-	}
-	return m.Bootloader.Type
 }
 
 // sameOS refuses an update to another OS.

@@ -11,6 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/storage"
 )
@@ -25,11 +26,14 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 	if err := l.Disks.UnpackBoot(ctx, r, e); err != nil {
 		return err
 	}
-	payload, done, err := l.payload(r)
+	payload, done, err := l.payload(r, e.Config, "")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = done() }()
+	if err := checkBootType(r, e); err != nil {
+		return err
+	}
 	e.Uname, e.Cmdline = payload.UKI().Uname, payload.UKI().Cmdline
 	host := boot.Host{Members: newMembers(&e.Config.Spec().Storage), Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index, Fallback: boot.Fallback(e.Config.Spec().OS.UEFIFallback)}
 	target, err := e.Plan.Target(record.ESPID(&e.Config.Spec().Storage))
@@ -50,6 +54,9 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 			if host.Index, err = boot.FreeIndex(files); err != nil {
 				return err
 			}
+		} else if has := boot.KindOf(files, host.Index); string(has) != r.State.Bootloader {
+			err := errkind.Errorf(errkind.Incompatible, "the image boots by %s, and this host by %s: an update cannot change the boot loader", r.State.Bootloader, has)
+			return errkind.WithName(errkind.WithHint(err, "Use an image with %s, or install the host again.", has), errkind.NameInvalidBootConfiguration)
 		}
 	}
 	warnings, err := boot.Preflight(ctx, host, files, room, r.State.Slot, payload)
@@ -64,9 +71,9 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 	return l.probeFirmware(ctx, r, host, files, payload)
 }
 
-// payload opens the unpacked boot files of the image. The caller calls done after their last
-// use.
-func (l *Loader) payload(r *record.Run) (_ *boot.Payload, done func() error, err error) {
+// payload opens the unpacked boot files of the image; config is the configuration of GRUB for
+// the slot, or "" before that is known. The caller calls done after their last use.
+func (l *Loader) payload(r *record.Run, c *hostconfig.Config, config string) (_ *boot.Payload, done func() error, err error) {
 	f, err := l.Disks.OpenESP(r)
 	if err != nil {
 		return nil, nil, err
@@ -82,7 +89,12 @@ func (l *Loader) payload(r *record.Run) (_ *boot.Payload, done func() error, err
 		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), errkind.NameDeployESPImages)
 	}
 	end = func() error { return errors.Join(closeFiles(), f.Close()) }
-	payload, err := boot.Read(files, boot.Arch(l.Machine.Arch))
+	var payload *boot.Payload
+	if r.State.Bootloader == string(boot.Grub) {
+		payload, err = boot.ReadGrub(files, boot.Arch(l.Machine.Arch), config, change.Flag(c, paramAnyGrub))
+	} else {
+		payload, err = boot.Read(files, boot.Arch(l.Machine.Arch))
+	}
 	if err != nil {
 		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), errkind.NameInvalidBootConfiguration)
 	}

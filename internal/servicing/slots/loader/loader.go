@@ -86,7 +86,11 @@ func (l *Loader) Stage(ctx context.Context, r *record.Run, c *hostconfig.Config)
 	if err != nil {
 		return err
 	}
-	payload, done, err := l.payload(r)
+	config, err := l.grubConfig(r, c)
+	if err != nil {
+		return err
+	}
+	payload, done, err := l.payload(r, c, config)
 	if err != nil {
 		return err
 	}
@@ -171,9 +175,13 @@ func (l *Loader) withVars(r *record.Run, c *hostconfig.Config, vars efivar.Store
 		return err
 	}
 	return l.withESP(r, c, func(esp string) error {
-		b, err := boot.New(boot.SystemdBoot, boot.Host{
+		kind := boot.Kind(r.State.Bootloader)
+		if kind == "" {
+			kind = boot.KindOf(os.DirFS(esp), r.State.Index)
+		}
+		b, err := boot.New(kind, boot.Host{
 			ESP: esp, Members: members, Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index,
-			Fallback: boot.Fallback(c.Spec().OS.UEFIFallback), Touch: l.Touch,
+			Fallback: boot.Fallback(c.Spec().OS.UEFIFallback), Beside: r.State.Beside, Touch: l.Touch,
 		})
 		if err != nil {
 			return err

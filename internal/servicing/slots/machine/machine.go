@@ -128,18 +128,24 @@ func (m Machine) Available() (int64, bool) {
 
 // FSType returns the type of the file system on a device.
 func (m Machine) FSType(device string) (string, error) {
+	content, err := m.Content(device)
+	return content.Type, err
+}
+
+// Content returns the type, the UUID and the label of the file system on a device.
+func (m Machine) Content(device string) (blockdev.Content, error) {
 	dev, err := m.Disks.Open(device, false)
 	if err != nil {
-		return "", err
+		return blockdev.Content{}, err
 	}
 	content := blockdev.Probe(dev, dev.Size())
 	if err := dev.Close(); err != nil {
-		return "", err
+		return blockdev.Content{}, err
 	}
 	if content.Type == "" {
-		return "", fmt.Errorf("%s has no known file system", device)
+		return content, fmt.Errorf("%s has no known file system", device)
 	}
-	return content.Type, nil
+	return content, nil
 }
 
 // ESP returns the ESP on a device in the form that boot entries use: of an array, the members

@@ -33,7 +33,7 @@ func (o *OS) CheckSetup(_ context.Context, r *record.Run, e *record.Examined) er
 		err := errkind.Errorf(errkind.Invalid, "the EFI system partition does not get the image's boot files: its source in storage.filesystems is not image")
 		return errkind.WithName(err, errkind.NameEspMountPointMismatch)
 	}
-	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
+	if err := osconfig.CheckOS(&spec.OS, r.State.HasSealedKernel()); err != nil {
 		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
 	faults := rules.SetupFaults(spec)
@@ -115,13 +115,38 @@ func (o *OS) checkNetworks(ctx context.Context, r *record.Run, e *record.Examine
 	return err
 }
 
-// CheckTree checks the root file system of a local image, if this host has room to unpack it
-// and a kernel that can mount it: the places of files must not be dangling links, and an
-// SELinux policy needs setfiles. It skips what a script of the configuration may put right
-// before. It deletes what it unpacks.
-func (o *OS) CheckTree(ctx context.Context, r *record.Run, e *record.Examined) (err error) {
-	i := slices.IndexFunc(r.State.Parts, func(p record.Part) bool { return p.Name == "/" && !p.ESP })
-	if i < 0 || !e.Image.Local() || o.Machine.Tree == nil || len(hooks.Of(e.Config.Spec().Scripts.PostProvision, r.State.Purpose.On())) > 0 {
+// CheckTree checks the file systems with / and /boot of a local image, if this host has room
+// to unpack them and a kernel that can mount them: the places of files must not be dangling
+// links, an SELinux policy needs setfiles, and GRUB needs a kernel. It skips what a script of
+// the configuration may put right before.
+func (o *OS) CheckTree(ctx context.Context, r *record.Run, e *record.Examined) error {
+	scripts, on := &e.Config.Spec().Scripts, r.State.Purpose.On()
+	if !e.Image.Local() || o.Machine.Tree == nil || len(hooks.Of(scripts.PostProvision, on)) > 0 {
+		return nil
+	}
+	_, folder := record.BootID(&e.Config.Spec().Storage)
+	configures := len(hooks.Of(scripts.PostConfigure, on)) > 0
+	err := o.withPart(ctx, r, e, "/", func(root string) error {
+		if err := o.checkPlaces(root, e); err != nil || configures {
+			return err
+		}
+		if err := o.checkPolicy(r, root, e); err != nil || folder == "/" {
+			return err
+		}
+		return o.CheckBoot(e, filepath.Join(root, folder))
+	})
+	if err != nil || configures || folder != "/" || r.State.HasSealedKernel() {
+		return err
+	}
+	return o.withPart(ctx, r, e, "/boot", func(root string) error { return o.CheckBoot(e, root) })
+}
+
+// withPart mounts the file system of the image for the mount point at while use runs. It does
+// nothing if the image has none, if there is no room, or if the kernel cannot mount it. It
+// deletes what it unpacks.
+func (o *OS) withPart(ctx context.Context, r *record.Run, e *record.Examined, at string, use func(root string) error) (err error) {
+	i := slices.IndexFunc(r.State.Parts, func(p record.Part) bool { return p.Name == at && !p.ESP })
+	if i < 0 {
 		return nil
 	}
 	from, err := r.State.Parts[i].In(e.Image)
@@ -131,7 +156,7 @@ func (o *OS) CheckTree(ctx context.Context, r *record.Run, e *record.Examined) (
 	if !o.hasRoomFor(from.File.Size) {
 		return nil
 	}
-	f, err := os.CreateTemp(o.StagedDir(), "root-")
+	f, err := os.CreateTemp(o.StagedDir(), "part-")
 	if err != nil {
 		return err
 	}
@@ -151,13 +176,10 @@ func (o *OS) CheckTree(ctx context.Context, r *record.Run, e *record.Examined) (
 		return nil
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), errkind.NameMountNewroot)
+		return errkind.WithName(fmt.Errorf("the image's file system for %s: %w", at, err), errkind.NameMountNewroot)
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	if err := o.checkPlaces(root, e); err != nil || len(hooks.Of(e.Config.Spec().Scripts.PostConfigure, r.State.Purpose.On())) > 0 {
-		return err
-	}
-	return o.checkPolicy(r, root, e)
+	return use(root)
 }
 
 // hasRoomFor reports whether size more bytes in StagedDir leave half of the free room there,

@@ -32,6 +32,8 @@ type OS struct {
 	// LinkTrident chooses the newer Trident for the OS below root: its own, or the extension
 	// of this host. It returns the version of the extension, or "".
 	LinkTrident func(root string) (version string, err error)
+	// CheckBoot checks the folder /boot of an image before a disk changes.
+	CheckBoot func(e *record.Examined, dir string) error
 	// HandOverLogs copies the logs of this host, and of the operation so far, to a folder of
 	// the installed system.
 	HandOverLogs func(ctx context.Context, operationID, dir string) error

@@ -6,6 +6,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -52,6 +53,11 @@ type Record struct {
 	Window int64  `json:"window"`
 	Used   int64  `json:"used"`
 	Parts  []Part `json:"parts"`
+	// Bootloader is the boot loader of the image, by its name in COSI metadata. It is "" before
+	// the step "image", and in the record of an older release or of an operation without an
+	// image. Beside is set for an installation beside other systems.
+	Bootloader string `json:"bootloader,omitempty"`
+	Beside     bool   `json:"beside,omitempty"`
 	// Partitioned is set after the step "partition".
 	Partitioned bool `json:"partitioned"`
 	// Examined is set after examine, and BootBegun before a change of what boots. Older
@@ -187,6 +193,17 @@ func RootID(s *hostconfig.Storage) string {
 	return ""
 }
 
+// BootID returns the id of the device of the file system with /boot, and the folder of /boot
+// in that file system.
+func BootID(s *hostconfig.Storage) (id, folder string) {
+	for _, f := range s.Filesystems {
+		if f.MountPoint != nil && path.Clean(f.MountPoint.Path) == "/boot" {
+			return f.DeviceID, "/"
+		}
+	}
+	return RootID(s), "/boot"
+}
+
 // Map returns the paths or UUIDs by the IDs of their devices.
 func (list Devices) Map() map[string]string {
 	out := make(map[string]string, len(list))
@@ -241,6 +258,10 @@ type Examined struct {
 // HasRebooted reports whether the host has rebooted for the operation; boot is the ID of the
 // present boot.
 func (r *Record) HasRebooted(boot string) bool { return r.RebootFrom != "" && r.RebootFrom != boot }
+
+// HasSealedKernel reports whether the command line of the kernel is a part of the image's
+// signed UKI, so that no setting can change it.
+func (r *Record) HasSealedKernel() bool { return r.Bootloader != image.GRUB }
 
 // RootIsPair reports whether the root file system is an A/B volume.
 func RootIsPair(s *hostconfig.Storage) bool {
