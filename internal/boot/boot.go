@@ -129,7 +129,8 @@ type Host struct {
 	Index    int      // of the install on this ESP, see [FreeIndex]
 	Fallback Fallback // "" is Conservative
 	// Beside is set for an installation beside other systems of the host: they keep their
-	// places in the order of the firmware, before the new one, and EFI/BOOT.
+	// places in the order of the firmware, before the new one, the default entry of
+	// systemd-boot, and EFI/BOOT.
 	Beside bool
 	// Touch, if not nil, is called for each change of the host and must call change.
 	Touch func(name string, change func() error) error
@@ -168,6 +169,9 @@ func (h Host) complete(kind Kind) (Host, error) {
 	case Conservative, Optimistic, Disabled:
 	default:
 		return h, errkind.Errorf(errkind.Invalid, "set up %s: %q is not a UEFI fallback", kind, h.Fallback)
+	}
+	if kind == SystemdBoot && h.Beside {
+		h.Fallback = Disabled // its copy does not say whose it is
 	}
 	if h.Touch == nil {
 		h.Touch = func(_ string, change func() error) error { return change() }

@@ -22,6 +22,9 @@ func (l *sdboot) Keep(ctx context.Context, s slot.Slot) error {
 		if err != nil {
 			return err
 		}
+		if w.Beside { // a default is one for all installs that boot by systemd-boot
+			return w.order(atEnd(n...))
+		}
 		if err := w.order(first(n...)); err != nil {
 			return err
 		}

@@ -396,3 +396,25 @@ func TestAHostThatCannotBeServicedIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// The other install keeps the default of systemd-boot, EFI/BOOT and its place in the order.
+func TestASecondInstallBySystemdBootLeavesTheFirstTheDefault(t *testing.T) {
+	t.Parallel()
+	m := installed(t, boot.Conservative)
+	fallback := part(t, m, "EFI/BOOT")
+	h := m.host
+	h.Index, h.Beside = 1, true
+	m.set(t, h)
+	m.do(t, m.loader.Stage(ctx, slot.A, boottest.Payload(t, "3")), m.loader.Try(ctx, slot.A))
+	three := boottest.Booted{Slot: slot.A, Uname: "3"}
+	m.comesUp(t, "the trial", []boottest.Booted{three})
+	m.comesUp(t, "after the trial", []boottest.Booted{one})
+	m.do(t, m.loader.Keep(ctx, slot.A))
+	m.comesUp(t, "kept", []boottest.Booted{one})
+	if got := m.order(t); got != "AZLA AZL2A" {
+		t.Errorf("the firmware's order is %s", got)
+	}
+	if diff := cmp.Diff(fallback, part(t, m, "EFI/BOOT")); diff != "" {
+		t.Error(diff)
+	}
+}

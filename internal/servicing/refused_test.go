@@ -66,7 +66,6 @@ func TestARequestThatTheStateOfTheHostExcludesIsRefused(t *testing.T) {
 		w := newOSWorld(t, a)
 		w.powerOn()
 		ctx, first, second := t.Context(), w.parse(v1(a)), w.parse(v2(a))
-		adopting := w.parse(strings.Replace(v1(a), "    partitions:\n", "    adoptedPartitions: [{id: old, matchLabel: old}]\n    partitions:\n", 1))
 		install := func(r InstallRequest) func(*Service) (string, error) {
 			return func(s *Service) (string, error) { return s.Install(ctx, r) }
 		}
@@ -84,7 +83,6 @@ func TestARequestThatTheStateOfTheHostExcludesIsRefused(t *testing.T) {
 		w.wantRefused([]refusal{
 			{"install nothing", install(InstallRequest{Config: first}), invalid, "", "neither staging nor finalizing"},
 			{"install beside no other system", install(InstallRequest{Config: first, Stage: true, Multiboot: true}), invalid, "MultibootWithoutAdoptedPartitions", "has to adopt"},
-			{"install beside another system", install(InstallRequest{Config: adopting, Stage: true, Multiboot: true}), errkind.Unsupported, "", "beside another system"},
 			{"install what is not staged", install(InstallRequest{Config: first, Finalize: true}), precondition, "UnexpectedServicingState", "not staged"},
 			{"install without an image", install(InstallRequest{Config: w.parse("os: {additionalFiles: [{destination: /etc/x, content: x}]}\n"), Stage: true}), invalid, "MissingOsImage", "no image"},
 			{"finalize an installation", finalizeInstall, precondition, "UnexpectedServicingState", "no installation is staged"},

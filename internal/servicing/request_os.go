@@ -2,6 +2,7 @@ package servicing
 
 import (
 	"context"
+	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -15,7 +16,9 @@ type InstallRequest struct {
 	Config          *hostconfig.Config
 	Stage, Finalize bool // as in UpdateRequest
 	CallerReboots   bool
-	// Multiboot asks to install beside another system. Install refuses that.
+	// Multiboot asks to install beside other systems of the host, which keep their partitions,
+	// their boot files and their places in the order of the firmware. The configuration has to
+	// adopt a partition.
 	Multiboot bool
 }
 
@@ -23,7 +26,7 @@ type InstallRequest struct {
 // Install begins to finalize it. The data on the disks of the configuration is lost.
 //
 // Errors: of kind Precondition on a provisioned host, Invalid for a configuration that
-// cannot be installed, Unsupported for Multiboot with adopted partitions, Busy.
+// cannot be installed, Busy.
 func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
 		asked, err := s.installable(st, req.Config)
@@ -33,8 +36,9 @@ func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID 
 		switch {
 		case !req.Stage && !req.Finalize:
 			return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
-		case req.Multiboot:
-			return nil, multiboot(asked)
+		case req.Multiboot && !adopts(asked):
+			err := errkind.Errorf(errkind.Invalid, "an installation beside another system has to adopt partitions of it")
+			return nil, errkind.WithName(errkind.WithHint(err, "Adopt at least the EFI system partition (storage.disks[].adoptedPartitions)."), errkind.NameMultibootWithoutAdoptedPartitions)
 		case st.Phase == hoststate.StagedInstall && same(withImageHash(asked, st.Next), st.Next):
 			if req.Finalize {
 				return s.slots.Finalize(st, req.CallerReboots)
@@ -43,7 +47,7 @@ func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID 
 		case !req.Stage:
 			return nil, unexpected(errkind.Errorf(errkind.Precondition, "the installation is not staged, and may not be staged now"))
 		}
-		return s.slots.Install(asked, req.Finalize, req.CallerReboots), nil
+		return s.slots.Install(asked, req.Finalize, req.CallerReboots, req.Multiboot), nil
 	})
 	return id, wrap("install", err)
 }
@@ -81,13 +85,9 @@ func (s *Service) installable(st change.State, c *hostconfig.Config) (*hostconfi
 	return asked, s.CheckDestinations(asked)
 }
 
-func multiboot(c *hostconfig.Config) error {
-	for _, d := range c.Spec().Storage.Disks {
-		if len(d.AdoptedPartitions) > 0 {
-			return errkind.Errorf(errkind.Unsupported, "this version of Trident cannot install beside another system yet")
-		}
-	}
-	return errkind.WithName(errkind.Errorf(errkind.Invalid, "an installation beside another system has to adopt partitions of it"), errkind.NameMultibootWithoutAdoptedPartitions)
+// adopts reports whether a configuration adopts a partition.
+func adopts(c *hostconfig.Config) bool {
+	return slices.ContainsFunc(c.Spec().Storage.Disks, func(d hostconfig.Disk) bool { return len(d.AdoptedPartitions) > 0 })
 }
 
 // Commit confirms the system on trial. If an operation of Trident booted it, Commit begins

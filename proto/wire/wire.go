@@ -64,7 +64,7 @@ const (
 	HostPlan            = "host-plan"             // HostService.PlanUpdate
 	Install             = "install"               // InstallService
 	InstallConfigHandle = "install-config-handle" // HeaderConfigHandle of InstallService.Install and InstallStage
-	InstallMultiboot    = "install-multiboot"     // HeaderMultiboot; no daemon announces it yet
+	InstallMultiboot    = "install-multiboot"     // HeaderMultiboot
 	InstallPlan         = "install-plan"          // HostService.PlanInstall
 	RuntimeRollback     = "runtime-rollback"      // RollbackService, for changes made at run time
 	RuntimeUpdate       = "runtime-update"        // UpdateService, for changes that can be made at run time
@@ -83,7 +83,7 @@ func Capabilities(changesHost bool) []string {
 	}
 	if changesHost {
 		all = append(all,
-			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallPlan, RuntimeRollback, RuntimeUpdate,
+			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan, RuntimeRollback, RuntimeUpdate,
 			StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)

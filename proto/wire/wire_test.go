@@ -36,15 +36,14 @@ func TestEveryNameIsDocumented(t *testing.T) {
 		pages += string(text)
 	}
 	for name := range names(t) {
-		if !strings.Contains(pages, "`"+name+"`") && name != wire.InstallMultiboot && name != wire.HeaderMultiboot {
+		if !strings.Contains(pages, "`"+name+"`") {
 			t.Errorf("docs/errors.md and docs/fleet.md lack `%s`", name)
 		}
 	}
 }
 
-// Every daemon has each capability but the one that does not work yet.
 func TestEveryCapabilityIsAnnounced(t *testing.T) {
-	announced := map[string]bool{wire.InstallMultiboot: true}
+	announced := map[string]bool{}
 	for _, name := range wire.Capabilities(true) {
 		announced[name] = true
 	}

@@ -16,9 +16,10 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Install returns the start of an installation, or, without finalize, of its staging.
-func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots bool) change.Begin {
-	r := record.Record{Asked: asked.Recorded(), Purpose: record.Installs, Slot: slot.A, CallerReboots: callerReboots}
+// Install returns the start of an installation, or, without finalize, of its staging. beside
+// says that the other systems of the host stay as they are.
+func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots, beside bool) change.Begin {
+	r := record.Record{Asked: asked.Recorded(), Purpose: record.Installs, Slot: slot.A, CallerReboots: callerReboots, Beside: beside}
 	if !finalize {
 		return s.begins(opInstallStage, "stage an installation", r)
 	}
@@ -115,19 +116,20 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 	}
 	r.Asked, r.CallerReboots, r.Partitioned = st.Next.Recorded(), callerReboots, true
 	if r.SHA384 = change.ImageOf(r.Asked.String()); r.SHA384 != "" && r.Purpose != record.GoesBack {
-		r.Parts = s.stagedParts(r)
+		staged := s.stagedBy(r)
+		r.Parts, r.Bootloader, r.Beside = staged.Parts, staged.Bootloader, staged.Beside
 	}
 	return s.begins(kind, summary, r), nil
 }
 
-// stagedParts returns the parts, with the proofs that "try" checks, that the operation which
-// staged the image of r has recorded. It returns nil if the journal has no such operation,
-// as when another program staged it. Then "try" trusts the status of the host.
-func (s *Service) stagedParts(r record.Record) []record.Part {
+// stagedBy returns the record of the operation that staged the image of r: its parts have the
+// proofs that "try" checks. The record is empty if the journal has no such operation, as when
+// another program staged it. Then "try" trusts the status of the host.
+func (s *Service) stagedBy(r record.Record) record.Record {
 	list, err := s.Runner.List(context.Background(), mostSearched, false)
 	if err != nil {
 		s.Logger.Warn("find the operation that staged the image", "error", err)
-		return nil
+		return record.Record{}
 	}
 	for _, op := range list {
 		staged, is := recordOf(op)
@@ -137,10 +139,10 @@ func (s *Service) stagedParts(r record.Record) []record.Part {
 					t.In = "" // the slot may have changed since: "try" compares it again
 				}
 			}
-			return staged.Parts
+			return staged
 		}
 	}
-	return nil
+	return record.Record{}
 }
 
 // RollBack returns the start of a rollback to the other slot, whose configuration is back,

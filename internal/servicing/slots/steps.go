@@ -156,7 +156,7 @@ const (
 // later step fail: the rules of the image, whether image, configuration and host fit
 // together, the plan of the disks, scripts, and the OS section.
 func (s *Service) checkImage(ctx context.Context, r *record.Run) error {
-	if r.State.Purpose == record.Installs {
+	if r.State.Purpose == record.Installs && !r.State.Beside {
 		if err := liveos.CheckLive(s.Root); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/luks"
 	"github.com/trident-project/trident/internal/linux/tpm"
 	"github.com/trident-project/trident/internal/servicing/change"
@@ -178,10 +179,7 @@ func (d *Disks) fits(r *record.Run, c *hostconfig.Config, i *image.Image) (*stor
 		return nil, err
 	}
 	r.State.Paths, r.State.Disks = record.DevicesOf(plan.Paths()), record.DevicesOf(plan.DiskUUIDs())
-	if r.State.Purpose == record.Installs {
-		return plan, nil
-	}
-	return plan, d.otherUUIDs(m, r)
+	return plan, d.otherUUIDs(m, r, plan)
 }
 
 // SameArch refuses an image whose programs this machine cannot run.
@@ -209,9 +207,17 @@ func (d *Disks) sameOS(r *record.Run, m *image.Metadata) error {
 	return nil
 }
 
-// otherUUIDs refuses an image with a file system whose UUID one in use has: a mount by
-// UUID might find either of them.
-func (d *Disks) otherUUIDs(m *image.Metadata, r *record.Run) error {
+// otherUUIDs refuses an image with a file system whose UUID another one has that stays, since a
+// search by UUID might find either of them: in an update one that is in use, in an
+// installation that GRUB boots, or beside other systems, any.
+func (d *Disks) otherUUIDs(m *image.Metadata, r *record.Run, plan *storage.Plan) error {
+	name, stays := errkind.NameDuplicateFsUuidAbUpdate, func(p blockdev.Node) bool { return p.Use.InUse() }
+	if r.State.Purpose == record.Installs {
+		if r.State.HasSealedKernel() && !r.State.Beside {
+			return nil
+		}
+		name, stays = errkind.NameDuplicateFsUuid, staying(plan)
+	}
 	inv, err := d.Machine.Inventory()
 	if err != nil {
 		return err
@@ -221,13 +227,34 @@ func (d *Disks) otherUUIDs(m *image.Metadata, r *record.Run) error {
 			continue
 		}
 		for _, n := range inv.Nodes() {
-			if n.Use.InUse() && strings.EqualFold(n.Content.UUID, f.UUID) {
-				err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, as has %s, which is %s", f.MountPoint, f.UUID, n.Path, n.Use)
-				return errkind.WithName(errkind.WithHint(err, "Build the image again, with new UUIDs for its file systems."), errkind.NameDuplicateFsUuidAbUpdate)
+			if stays(n) && strings.EqualFold(n.Content.UUID, f.UUID) {
+				err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, as has %s, which is %s", f.MountPoint, f.UUID, n.Path, useOf(n))
+				return errkind.WithName(errkind.WithHint(err, "Build the image again, with new UUIDs for its file systems."), name)
 			}
 		}
 	}
 	return nil
+}
+
+// staying returns whether a partition is still there after an installation: an adopted one, or
+// one of a disk that the plan does not change.
+func staying(plan *storage.Plan) func(blockdev.Node) bool {
+	planned := plan.Describe().Disks
+	return func(p blockdev.Node) bool {
+		for _, d := range planned {
+			if slices.ContainsFunc(d.Destroys, func(l storage.Loss) bool { return l.Path == p.Path }) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func useOf(p blockdev.Node) string {
+	if p.Use.InUse() {
+		return p.Use.String()
+	}
+	return "a partition that stays"
 }
 
 // plan returns the plan of the disks, the same one at each call of an operation.

@@ -205,10 +205,10 @@ func (l *Loader) withESP(r *record.Run, c *hostconfig.Config, use func(esp strin
 }
 
 // Try makes the next boot a trial of the slot, which p proves. An installed slot also becomes
-// the default, since there is no old system.
+// the default, unless it is beside another system.
 func (l *Loader) Try(ctx context.Context, r *record.Run, c *hostconfig.Config, p record.Proof) error {
 	return l.withEntry(ctx, r, c, p, func(b boot.Loader) error {
-		if err := b.Try(ctx, r.State.Slot); err != nil || r.State.Purpose != record.Installs {
+		if err := b.Try(ctx, r.State.Slot); err != nil || r.State.Purpose != record.Installs || r.State.Beside {
 			return err
 		}
 		return b.Keep(ctx, r.State.Slot)
@@ -240,6 +240,10 @@ func TryEffects(p *record.Examined) []change.Effect {
 	}
 	if !p.Config.Spec().Trident.Disable {
 		out.Add("hand-over", "", "give the datastore and the logs to the new system")
+	}
+	if p.Record.Beside {
+		out.Add("boot-once", in.String(), "have the firmware boot %s next, and the present system after that", in)
+		return out
 	}
 	out.Add("boot-once", in.String(), "have the firmware boot %s next", in)
 	out.Add("make-default", in.String(), "make %s the default boot entry", in)

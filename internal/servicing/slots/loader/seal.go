@@ -85,7 +85,7 @@ func (l *Loader) CheckSeal(ctx context.Context, r *record.Run, e *record.Examine
 
 // predict returns the bindings of the slot to the values that its boot gives the registers.
 func (l *Loader) predict(ctx context.Context, r *record.Run, c *hostconfig.Config) (out seal.Bindings, err error) {
-	next, done, err := l.payload(r)
+	next, done, err := l.payload(r, c, "")
 	if err != nil {
 		return out, err
 	}
