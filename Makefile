@@ -71,7 +71,8 @@ test: ## Run the tests that need neither root nor a VM (PACKAGES=./internal/fetc
 .PHONY: test-root
 test-root: ## Run the tests on loop devices, packages and containers (as root; PACKAGES=... for some)
 	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
-	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mdadm mkfs.erofs fsck.erofs mksquashfs mkfs.xfs sfdisk sgdisk systemd-dissect debootstrap docker-registry swtpm
+	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mdadm mkfs.erofs fsck.erofs mksquashfs mkfs.xfs sfdisk sgdisk systemd-dissect debootstrap docker-registry swtpm \
+		grub-mkimage grub-efi
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
 	GOGC=400 go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 

@@ -45,17 +45,6 @@ func installByHandle(t *testing.T, f *fixture) {
 	}
 }
 
-func TestAnInstallationThatLeavesOtherSystemsIsPassedOn(t *testing.T) {
-	f := newFixture(t)
-	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderMultiboot, "true")
-	if got := installed(t, ctx, f, configOf("{}")); !got.Multiboot {
-		t.Errorf("asked for %+v", got)
-	}
-	if _, err := setupv1.NewSetupServiceClient(f.conn).Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{"install-multiboot"}}); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestAnInstallationIsStagedByItself(t *testing.T) {
 	f := newFixture(t)
 	f.host.step, f.host.outcome = talks, servicing.Outcome{Kind: servicing.CleanInstall, ImageSHA384: strings.Repeat("ab", 48)}

@@ -209,6 +209,12 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 		},
 		"install":               func(t *testing.T, f *fixture) { installed(t, t.Context(), f, configOf("{}")) },
 		"install-config-handle": func(t *testing.T, f *fixture) { installByHandle(t, f) },
+		"install-multiboot": func(t *testing.T, f *fixture) {
+			ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderMultiboot, "true")
+			if got := installed(t, ctx, f, configOf("{}")); !got.Multiboot {
+				t.Errorf("asked for %+v", got)
+			}
+		},
 		"install-plan": func(t *testing.T, f *fixture) {
 			req := &hostv1.PlanInstallRequest{Config: &hostv1.PlanInstallRequest_Text{Text: "{}"}}
 			if _, err := hostv1.NewHostServiceClient(f.conn).PlanInstall(t.Context(), req); err != nil {
