@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
+	"time"
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/boot/boottest"
@@ -152,4 +154,92 @@ func TestAnUpdateToAnotherBootLoaderIsRefused(t *testing.T) {
 		}
 		w.rest()
 	})
+}
+
+// besides is a configuration for an installation beside that of [hostOf].
+func besides(i osImage) string {
+	return fmt.Sprintf(`
+image: {url: "file:///srv/%s.cosi", sha384: %s}
+storage:
+  disks:
+  - id: disk
+    device: /dev/vdb
+    partitionTableType: gpt
+    adoptedPartitions:
+    - {id: esp, matchLabel: esp}
+    - {id: first-a, matchLabel: root-a}
+    - {id: first-b, matchLabel: root-b}
+    - {id: first-trident, matchLabel: trident}
+    partitions:
+    - {id: root, type: root, size: 8M}
+    - {id: trident, type: linux-generic, size: 8M}
+  filesystems:
+  - {deviceId: esp, mountPoint: /boot/efi}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+`, i.version, i.sha)
+}
+
+// An installation beside another system changes neither the boot files of that system nor its
+// place in the order of the firmware.
+func TestAnInstallBesideAnotherSystemLeavesIt(t *testing.T) {
+	a := albumOf(t, grubImageOf)
+	image := grubImageOf(t, "v9", "99", nil)
+	synctest.Test(t, func(t *testing.T) {
+		first := newOSWorld(t, a)
+		first.powerOn()
+		first.must(installing(func(a *album) string { return strings.Replace(v1(a), "size: grow", "size: 16M", 1) }, true, true))
+		first.rest()
+
+		w := newOSWorld(t, a)
+		w.disk, w.vars, w.medium = first.disk, first.vars, true
+		w.powerOn()
+		w.put(image)
+		install := func(i osImage) func(*Service) (string, error) {
+			return func(s *Service) (string, error) {
+				return s.Install(t.Context(), InstallRequest{Config: w.parse(besides(i)), Stage: true, Multiboot: true})
+			}
+		}
+		op := w.run("install-stage", install(a.v1), "")
+		if op.Failure == nil || op.Failure.Name != "DuplicateFsUuid" || !strings.Contains(op.Failure.Message, "a partition that stays") {
+			t.Errorf("the image of the other system: %+v", op.Failure)
+		}
+		order, err := efivar.BootOrder(w.vars)
+		fallback := w.esp("EFI/BOOT/grub.cfg")
+		if op := w.run("install-stage", install(image), ""); op.Phase != operation.Done || err != nil {
+			t.Fatalf("%+v, %v", op.Failure, err)
+		}
+		if _, err := w.daemon.service.FinalizeInstall(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		w.untilReboot()
+		next, ok, err := efivar.BootNext(w.vars)
+		now, err2 := efivar.BootOrder(w.vars)
+		if !ok || err != nil || err2 != nil || !slices.Equal(append(slices.Clone(order), next), now) {
+			t.Errorf("the order was %v and is %v, and %v is next: %v, %v", order, now, next, err, err2)
+		}
+		if got := w.esp("EFI/BOOT/grub.cfg"); got != fallback || got != w.esp("EFI/AZLA/grub.cfg") {
+			t.Errorf("EFI/BOOT has changed: %s", got)
+		}
+		if got := w.esp("EFI/AZL2A/grub.cfg"); !strings.Contains(got, "/boot/vmlinuz-v9 ") {
+			t.Errorf("the new system has %s", got)
+		}
+		w.rest()
+	})
+}
+
+// untilReboot waits until the daemon has requested a reboot.
+func (w *osWorld) untilReboot() {
+	w.t.Helper()
+	for range 2000 {
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		w.Mu.Lock()
+		reboots := w.reboots
+		w.Mu.Unlock()
+		if reboots {
+			return
+		}
+	}
+	w.t.Fatal("nobody requests a reboot")
 }

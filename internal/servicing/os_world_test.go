@@ -53,6 +53,7 @@ type osWorld struct {
 	memory int64 // bytes that are available; 0 for unknown
 	noTree error // why the kernel cannot mount the tree of an image
 
+	medium  bool     // the live system boots, whatever is on the disk
 	lacks   []string // tools that are not there
 	noVars  bool     // the firmware gives no access to its variables
 	disk    *blockdevtest.Memory
@@ -184,7 +185,7 @@ func (w *osWorld) startSystem() {
 	w.systemd.Set("ssh.service", systemd.Unit{Active: "active"})
 	inv := w.inventory()
 	esp, ok := findLabel(inv, "esp")
-	if !ok || esp.Content.Type != "vfat" {
+	if !ok || esp.Content.Type != "vfat" || w.medium {
 		w.applyNetwork()
 		return
 	}
