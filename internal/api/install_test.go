@@ -17,7 +17,6 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
-	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 	"github.com/trident-project/trident/proto/wire"
