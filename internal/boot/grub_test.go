@@ -218,3 +218,29 @@ func TestALoaderRefusesTheFilesOfTheOther(t *testing.T) {
 		}
 	}
 }
+
+func TestTheBootLoaderOfAnInstallIsKnownByItsFiles(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		files string
+		index int
+		want  boot.Kind
+	}{
+		"nothing":                       {"", 0, boot.SystemdBoot},
+		"GRUB":                          {"EFI/AZLB/grub.cfg", 0, boot.Grub},
+		"GRUB, staged":                  {"EFI/AZLA/grub.cfg.staged", 0, boot.Grub},
+		"an image, GRUB":                {"EFI/BOOT/grub.cfg", 0, boot.Grub},
+		"systemd-boot":                  {"EFI/AZLA/bootx64.efi", 0, boot.SystemdBoot},
+		"systemd-boot, beside GRUB":     {"EFI/BOOT/grub.cfg EFI/Linux/vmlinuz-100-azla1.efi", 1, boot.SystemdBoot},
+		"GRUB, beside systemd-boot":     {"EFI/Linux/vmlinuz-100-azla0.efi EFI/AZL2A/grub.cfg", 1, boot.Grub},
+		"systemd-boot, with its folder": {"EFI/AZL2B/bootx64.efi EFI/AZLA/grub.cfg", 1, boot.SystemdBoot},
+	} {
+		files := fstest.MapFS{}
+		for _, f := range strings.Fields(c.files) {
+			files[f] = &fstest.MapFile{}
+		}
+		if got := boot.KindOf(files, c.index); got != c.want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}

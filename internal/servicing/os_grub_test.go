@@ -91,6 +91,13 @@ func TestGrubOfASlotHasTheArgumentsOfImageAndConfiguration(t *testing.T) {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
 		w.rest()
+
+		// The same image again: its UUIDs are only on partitions that go.
+		again := newOSWorld(t, a)
+		again.disk, again.vars, again.medium = w.disk, w.vars, true
+		again.powerOn()
+		again.must(installing(v1, true, false))
+		again.rest()
 	})
 }
 
