@@ -85,7 +85,7 @@ func TestGrubOfASlotHasTheArgumentsOfImageAndConfiguration(t *testing.T) {
 			return strings.Replace(v1(a), "\nos:\n", "\nos:\n  kernelCommandLine: {extraCommandLine: ['x=\"y z\" quiet']}\n", 1)
 		}, true, true))
 		root, _ := findLabel(w.inventory(), "root-a")
-		want := fmt.Sprintf("search --no-floppy --fs-uuid --set=root %s\nlinux /boot/vmlinuz-v1 ro 'a=b c' selinux=0 root=PARTUUID=%s 'x=y z' quiet\ninitrd /boot/initrd-v1\nboot\nexit 1\n",
+		want := fmt.Sprintf("search --no-floppy --fs-uuid --set=root %s\nlinux /boot/vmlinuz-v1 ro 'a=b c' selinux=0 root=PARTUUID=%s 'x=y z' quiet\ninitrd /boot/initrd-v1\nboot\nreboot\nexit 1\n",
 			root.Content.UUID, root.UUID)
 		if got := w.esp("EFI/AZLA/grub.cfg"); !strings.HasSuffix(got, want) {
 			t.Errorf("got %s\nwant %s", got, want)

@@ -156,6 +156,7 @@ search --no-floppy --fs-uuid --set=root aaaa-bbbb
 linux /boot/vmlinuz-2 ro console=tty0 'dyndbg=file a.c +p' 'a='\''$b;' '' root=PARTUUID=2222
 initrd /boot/ucode.img /boot/initrd-2
 boot
+reboot
 exit 1
 `
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {

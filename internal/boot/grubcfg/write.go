@@ -52,8 +52,8 @@ func SplitArgs(text string) []string {
 const maxCmdline = 2047
 
 // Config returns the configuration of GRUB that boots k from the file system with the UUID
-// fsUUID, in which /boot is the folder. If GRUB cannot boot it, GRUB returns to the firmware,
-// which boots the next entry of its order; GRUB never waits for a person.
+// fsUUID, in which /boot is the folder. If GRUB cannot boot it, GRUB reboots the host,
+// which ends a trial; GRUB never waits for a person.
 func (k Kernel) Config(fsUUID, folder string) (string, error) {
 	if err := k.check(); err != nil {
 		return "", err
@@ -79,8 +79,10 @@ func (k Kernel) Config(fsUUID, folder string) (string, error) {
 		line(words...)
 	}
 	line("boot")
-	// Only a failure leads here. With a status other than 0 the firmware goes on; some
-	// builds of GRUB ignore the status, and firmware that is interactive may then show its menu.
+	// Only a failure leads here. A reboot ends a trial, as BootNext has gone. GRUB's exit alone
+	// would not: many builds return success whatever their argument, and then firmware may show
+	// its menu (UEFI 2.10, 3.1.1). It is for a GRUB without the command reboot.
+	line("reboot")
 	line("exit", "1")
 	return out.String(), nil
 }
