@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/efivar"
@@ -54,8 +55,8 @@ func (w *grubSession) bootable() error {
 // enter makes sure that both slots have boot entries, and returns the numbers of the new one.
 // The old slot is before the new one in the order of the firmware. The new one is in the
 // order, last, because some firmware deletes an entry that is not, and then BootNext has no
-// effect. If the firmware has no order and starts EFI/BOOT of another system, that system
-// gets an entry before the new one: else the order would make the new one the default.
+// effect. If no entry of the order boots from this ESP, and EFI/BOOT is another system's, that
+// system gets an entry before the new one: else the new one would be the default.
 func (w *grubSession) enter() ([]efivar.Number, error) {
 	other := w.slot.Other()
 	if w.canBoot(other) {
@@ -71,20 +72,33 @@ func (w *grubSession) enter() ([]efivar.Number, error) {
 	if err != nil || w.deflt == w.slot {
 		return n, err
 	}
-	order, err := efivar.BootOrder(w.Vars)
+	boots, err := w.orderBoots()
 	if err != nil {
 		return nil, errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
-	if len(order) == 0 && !w.ownsFallback() {
+	if !boots && !w.ownsFallback() {
 		previous, err := w.ensureFile(previousLabel, "/"+w.fallbackFile())
 		if err != nil {
 			return nil, err
 		}
-		if err := w.order(first(previous...)); err != nil {
+		if err := w.order(atEnd(previous...)); err != nil {
 			return nil, err
 		}
 	}
 	return n, w.order(last(n...))
+}
+
+// orderBoots reports whether an entry in the order of the firmware leads to a file of this ESP.
+func (w *grubSession) orderBoots() (bool, error) {
+	order, err := efivar.BootOrder(w.Vars)
+	if err != nil {
+		return false, err
+	}
+	entries, err := efivar.Entries(w.Vars)
+	return slices.ContainsFunc(entries, func(e efivar.Entry) bool {
+		_, file, ok := e.Location()
+		return ok && slices.Contains(order, e.Number) && w.isOurs(e) && w.esp.has(strings.TrimPrefix(file, "/"))
+	}), err
 }
 
 // previousLabel is the name of the boot entry for a system that had none.

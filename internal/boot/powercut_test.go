@@ -160,8 +160,9 @@ func silent(t testing.TB, kind boot.Kind) func(*machine) error {
 				m.write(t, strings.Replace(strings.Replace(name, "BOOTX64.EFI", "bootx64.efi", 1), "vendor/grubx64-noprefix", "BOOT/grubx64", 1), f.Data)
 			}
 			m.write(t, "EFI/BOOT/grub.cfg", []byte(boottest.GrubConfig(0, "1")))
+			nowhere := efivar.Entry{Number: 5, LoadOption: efivar.NewLoadOption("network", partition, "/missing.efi")}
 			_, err := m.Boot()
-			return err
+			return errors.Join(err, efivar.SetEntry(m.Vars, nowhere), efivar.SetBootOrder(m.Vars, []efivar.Number{5}))
 		}
 		m.write(t, "EFI/Linux/image.efi", boottest.UKI(boot.AMD64, "1"))
 		m.write(t, "EFI/Linux/image.efi.extra.d/x.addon.efi", boottest.Program(boot.AMD64))
