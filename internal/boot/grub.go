@@ -74,7 +74,15 @@ func newGrubSession(b base) (*grubSession, error) {
 	if err != nil {
 		return nil, errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
+	previous, hasPrevious, err := w.labelled(previousLabel)
+	if err != nil {
+		return nil, err
+	}
+	both := w.canBoot(slot.A) && w.canBoot(slot.B)
 	for _, n := range order {
+		if hasPrevious && n == previous.Number && !both {
+			break // the slot after it is on trial against that system
+		}
 		if s := w.slotOf(n); s.Valid() && w.canBoot(s) {
 			w.deflt = s
 			break

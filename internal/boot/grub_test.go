@@ -134,6 +134,9 @@ func TestAnInstallBesideAnotherLeavesItTheDefault(t *testing.T) {
 			three := boottest.Booted{Slot: slot.A, Uname: "3"}
 			m.comesUp(t, "the trial", []boottest.Booted{three})
 			m.comesUp(t, "after the trial", []boottest.Booted{runs})
+			if st, err := m.loader.Entries(ctx); err != nil || !hasOrder && st.Default.Valid() {
+				t.Errorf("after the trial: %+v, %v", st, err)
+			}
 			m.do(t, m.loader.Try(ctx, slot.A))
 			m.comesUp(t, "the second trial", []boottest.Booted{three})
 			m.do(t, m.loader.Keep(ctx, slot.A))
