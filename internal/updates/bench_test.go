@@ -24,7 +24,6 @@ func BenchmarkCheckOfAWarmFeed(b *testing.B) {
 		all = append(all, release(fmt.Sprintf("1.%d.0", i)))
 	}
 	w.publish(all...)
-	all = nil
 	before := residentHeap()
 	w.wantOffer("1.199.0")
 	began, checks := processorTime(b), 0
