@@ -175,6 +175,10 @@ func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 		// The configuration.
 		{step: "partition", name: "RAID", config: added("storage", "  raid: {software: [{id: r, name: r, level: raid1, devices: [root-a, root-b]}]}\n"), says: "cannot set up software RAID"},
 		{step: "partition", name: "encryption", config: added("storage", "  encryption: {volumes: [{id: e, deviceName: e, deviceId: trident}]}\n"), says: "cannot set up encrypted volumes"},
+		{step: "write", name: "verity", config: func(text string) string {
+			text = added("storage", "  verity: [{id: v, name: root, dataDeviceId: root-a, hashDeviceId: root-b}]\n")(text)
+			return replaced("{deviceId: root, mountPoint: /}", "{deviceId: v, mountPoint: /}")(text)
+		}, says: `the configuration mounts the verity device "v" at /, and the image has no hash tree for it`},
 		{step: "configure", name: "datastore on an A/B volume", update: true, config: replaced("mountPoint: /var/lib/trident}", "mountPoint: /srv/other}"), says: "is on A/B volume"},
 		{step: "try", name: "datastore on a read-only volume", config: replaced("mountPoint: /var/lib/trident}", "mountPoint: {path: /var/lib/trident, options: ro}}"), says: "which is read-only: the state of the host cannot be kept there"},
 		{step: "configure", name: "extensions on a read-only volume", config: func(text string) string {

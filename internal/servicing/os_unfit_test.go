@@ -152,7 +152,7 @@ func TestAnImageThatDoesNotFitIsRefused(t *testing.T) {
 		{title: "dm-verity", image: asRoot(func(_, root fields) {
 			root["verity"] = fields{"image": root["image"], "roothash": strings.Repeat("ab", 32)}
 		}),
-			kind: errkind.Unsupported, named: "VerityMismatch", says: "the image's file system for / is verified by dm-verity"},
+			kind: errkind.Invalid, named: "VerityMismatch", says: "the image has a verity hash tree for /, and the configuration mounts no verity device there"},
 		{title: "/boot that is not ext4", image: more("/boot", "xfs"), config: func(text string) string {
 			text = replaced("    - {id: trident,", "    - {id: boot, type: xbootldr, size: 8M}\n    - {id: trident,")(relaxed(text))
 			return replaced("  - {deviceId: root, mountPoint: /}", "  - {deviceId: root, mountPoint: /}\n  - {deviceId: boot, mountPoint: /boot}")(text)
