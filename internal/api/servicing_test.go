@@ -224,6 +224,9 @@ func TestEachRequestReachesServicingWithItsOptions(t *testing.T) {
 		"check root": {func(ctx context.Context, f *fixture) servicingCall {
 			return read1(tridentv1preview.NewCommitServiceClient(f.conn).CheckRoot(ctx, &tridentv1preview.CheckRootRequest{}))
 		}, "check root"},
+		"rebuild RAID": {func(ctx context.Context, f *fixture) servicingCall {
+			return read1(tridentv1preview.NewRebuildRaidServiceClient(f.conn).RebuildRaid(ctx, &tridentv1preview.RebuildRaidRequest{}))
+		}, "rebuild RAID arrays"},
 		"stream disk": {func(ctx context.Context, f *fixture) servicingCall {
 			return read1(tridentv1.NewStreamingServiceClient(f.conn).StreamDisk(ctx, &tridentv1.StreamDiskRequest{ImageUrl: "file:///x.cosi", Reboot: caller}))
 		}, servicing.StreamRequest{URL: "file:///x.cosi", SHA384: "ignored", CallerReboots: true}},

@@ -152,7 +152,7 @@ func TestADamagedSuperblockIsNotBelieved(t *testing.T) {
 }
 
 func FuzzExamine(f *testing.F) {
-	const size = 32 << 10
+	const size = 16 << 10
 	block := mdtest.Encode(sample(), size, 1, []int{0, 1})
 	device := make([]byte, size)
 	copy(device[mdtest.Place(size):], block)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/linux/blockdev"
 )
 
 // The attributes of an array in /sys (Documentation/admin-guide/md.rst).
@@ -141,17 +141,26 @@ func (h *Host) identify(st *State) {
 		if m.Faulty {
 			continue
 		}
-		dev, err := blockdev.Open(filepath.Join(h.Root, m.Device), false)
-		if err != nil {
-			continue
-		}
-		s, err := Examine(dev, dev.Size())
-		_ = dev.Close()
-		if err == nil {
+		if s, err := examine(filepath.Join(h.Root, m.Device)); err == nil {
 			st.UUID, st.Name = s.Array, s.Name
 			return
 		}
 	}
+}
+
+// examine is Examine of a device, which it opens only for reading: udev probes a device again
+// each time that a writer closes it.
+func examine(device string) (Superblock, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return Superblock{}, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Superblock{}, err
+	}
+	return Examine(f, size)
 }
 
 // attribute reads an attribute; "" if it does not exist, or not any more.

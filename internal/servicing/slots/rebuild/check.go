@@ -248,6 +248,9 @@ func (s *Service) checkArray(r *run, v *view, a array) error {
 		err := errkind.Errorf(errkind.Precondition, "no member survives: the array does not run")
 		return errkind.WithHint(err, "If its members are there, start it: mdadm --assemble --run %s%s DEVICE... Otherwise install the host again.", md.Folder, a.config.Name)
 	}
+	if (a.state.UUID == md.UUID{}) {
+		return errkind.Errorf(errkind.Unsupported, "no member of %s has a superblock of version 1 that can be read", a.state.Kernel)
+	}
 	inSync := a.state.Slots - a.state.Missing
 	if least := survivors(a.state); inSync < least {
 		return errkind.Errorf(errkind.Precondition, "%d of its %d members are in sync, and %s needs at least %d", inSync, a.state.Slots, a.state.Level, least)

@@ -210,7 +210,7 @@ func (w *world) checkEntries(st hoststate.Status) {
 	}
 }
 
-func TestAResyncIsReportedAndContinuesOverARestart(t *testing.T) {
+func TestAResyncIsReportedAndContinuesOverAReboot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, mirrors)
@@ -229,6 +229,7 @@ func TestAResyncIsReportedAndContinuesOverARestart(t *testing.T) {
 			step = ops[0].Step
 		}
 		w.stop()
+		w.arrays.Lose("/dev/sdb2") // the boot starts the array without it
 		w.powerOn()
 		op := w.settled()
 		w.checkWhole(*op)
@@ -239,10 +240,10 @@ func TestAResyncIsReportedAndContinuesOverARestart(t *testing.T) {
 		last, reports := int64(0), 0
 		for _, e := range events {
 			if e.Type == operation.Progress && e.Step == "sync" {
-				if e.Done < last || e.Total != 24<<20 {
-					t.Errorf("progress: %d of %d bytes after %d", e.Done, e.Total, last)
+				if e.Done > e.Total || e.Total != 24<<20 {
+					t.Errorf("progress: %d of %d bytes", e.Done, e.Total)
 				}
-				last = e.Done
+				last = max(last, e.Done)
 				reports++
 			}
 		}

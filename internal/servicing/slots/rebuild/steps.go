@@ -101,12 +101,19 @@ func (s *Service) mend(ctx context.Context, v *view, a array) error {
 // startTime is how long the kernel may take to begin to rebuild an array.
 const startTime = 2 * time.Minute
 
-// sync waits until all members are in sync, however long that takes, and reports progress.
+// sync waits until all members are in sync, however long that takes, and reports progress. It
+// first adds the members that a reboot during the resync has left out of an array.
 func (s *Service) sync(ctx context.Context, r *run) error {
+	if err := s.add(ctx, r); err != nil {
+		return err
+	}
+	v, err := s.view(ctx, r)
+	if err != nil {
+		return err
+	}
 	idle := time.Duration(0)
 	for {
-		v, err := s.view(ctx, r)
-		if err != nil {
+		if err := s.refresh(ctx, v); err != nil {
 			return err
 		}
 		whole, works := s.report(r, v)
@@ -126,6 +133,22 @@ func (s *Service) sync(ctx context.Context, r *run) error {
 			return err
 		}
 	}
+}
+
+// refresh reads the state of the arrays again, and nothing of the disks, which are busy.
+func (s *Service) refresh(ctx context.Context, v *view) error {
+	running, err := s.machine.Disks.Arrays.Arrays(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range v.arrays {
+		a := &v.arrays[i]
+		at := slices.IndexFunc(running, func(st md.State) bool { return st.UUID == a.state.UUID })
+		if a.state = (md.State{}); at >= 0 {
+			a.state = running[at]
+		}
+	}
+	return nil
 }
 
 // report reports the progress of all arrays. whole: all members are in sync; works: the
