@@ -74,13 +74,13 @@ func newGrubSession(b base) (*grubSession, error) {
 	if err != nil {
 		return nil, errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
-	previous, hasPrevious, err := w.labelled(previousLabel)
+	previous, err := w.labelled(previousLabel)
 	if err != nil {
 		return nil, err
 	}
 	both := w.canBoot(slot.A) && w.canBoot(slot.B)
 	for _, n := range order {
-		if hasPrevious && n == previous.Number && !both {
+		if !both && slices.ContainsFunc(previous, func(e efivar.Entry) bool { return e.Number == n }) {
 			break // the slot after it is on trial against that system
 		}
 		if s := w.slotOf(n); s.Valid() && w.canBoot(s) {

@@ -16,11 +16,11 @@ import (
 // gone partitions that no member took over. What boots next, and the order of the slots,
 // stay. A caller may call it again after a failure or a power cut.
 func Reconcile(ctx context.Context, h Host, gone []gpt.GUID) error {
-	h, err := h.complete(SystemdBoot)
+	h, err := h.complete(SystemdBoot) // the entries are the same for either boot loader
 	if err != nil {
 		return err
 	}
-	err = (&sdboot{host: h}).withSession(ctx, func(w *session) error {
+	err = h.onESP(ctx, func(w base) error {
 		for _, s := range []slot.Slot{slot.A, slot.B} {
 			if !w.esp.has(w.loaderOf(s)) {
 				continue
@@ -37,7 +37,7 @@ func Reconcile(ctx context.Context, h Host, gone []gpt.GUID) error {
 	return nil
 }
 
-func (w *session) reconcile(s slot.Slot, gone []gpt.GUID) error {
+func (w *base) reconcile(s slot.Slot, gone []gpt.GUID) error {
 	before, err := w.labelled(w.label.Of(s))
 	if err != nil {
 		return err

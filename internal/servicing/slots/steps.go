@@ -38,6 +38,7 @@ type Service struct {
 // [newos.OS].
 func New(d *disks.Disks, linkTrident func(root string) (version string, err error), handOverLogs func(ctx context.Context, operationID, dir string) error) *Service {
 	l := &loader.Loader{Host: d.Host, Machine: d.Machine, Disks: d}
+	d.Keys = l.Keys
 	return &Service{
 		Host: d.Host, disks: d, live: &liveos.Live{Host: d.Host}, loader: l,
 		newOS: &newos.OS{Host: d.Host, Machine: d.Machine, LinkTrident: linkTrident, CheckBoot: l.CheckBoot, HandOverLogs: handOverLogs, Reopen: d.Reopen},

@@ -35,6 +35,17 @@ func (l *Loader) sealer() *seal.Sealer {
 	return seal.New(l.Machine.Disks.Volumes, l.Disks.TPM, l.Touch)
 }
 
+// Keys returns what gives the recovery key for each new volume of an installation.
+func (l *Loader) Keys(r *record.Run) func(volumeID string) (seal.Key, error) {
+	return func(string) (seal.Key, error) {
+		c, err := r.State.Config()
+		if err != nil {
+			return nil, err
+		}
+		return l.Key(r, c)
+	}
+}
+
 func (l *Loader) keys() seal.Keys { return seal.Keys{Root: l.Root, Touch: l.Touch} }
 
 func (l *Loader) book(r *record.Run) seal.Book {
@@ -85,6 +96,13 @@ func (l *Loader) CheckSeal(ctx context.Context, r *record.Run, e *record.Examine
 
 // predict returns the bindings of the slot to the values that its boot gives the registers.
 func (l *Loader) predict(ctx context.Context, r *record.Run, c *hostconfig.Config) (out seal.Bindings, err error) {
+	if to := registers(encryption(c)); !r.State.HasSealedKernel() {
+		if !to.ArePolicyAlone() {
+			err := errkind.Errorf(errkind.Unsupported, "storage.encryption.pcrs: the image boots by GRUB, and only register 7 can be predicted for it, not %s", to)
+			return out, errkind.WithName(err, errkind.NameGenerateTpm2AccessPolicy)
+		}
+		return l.sealer().Running(ctx, to)
+	}
 	next, done, err := l.payload(r, c, "")
 	if err != nil {
 		return out, err

@@ -36,6 +36,11 @@ type Registers []int
 // interim returns the registers that stand in for LoaderRegister until the first boot.
 func interim() Registers { return Registers{tpm.PolicyRegister, tpm.UKIRegister} }
 
+// ArePolicyAlone reports whether r has register 7 alone, which no update of a kernel changes.
+func (r Registers) ArePolicyAlone() bool {
+	return slices.Equal(r, Registers{tpm.PolicyRegister})
+}
+
 func (r Registers) has(n int) bool { return slices.Contains(r, n) }
 
 // phases calls add with the phases of a boot from the unlock on.
