@@ -70,10 +70,10 @@ func TestAVerifiedImageThatDoesNotFitIsFoundBefore(t *testing.T) {
 		"another root hash": {"usr", false, func(s *verifiedSpec) { s.cmdline = in("usrhash=", "usrhash=abcd") }, same, "has usrhash=abcd for /usr, and the image's metadata has"},
 		"another hash device": {"root", true, func(s *verifiedSpec) {
 			s.cmdline = in("systemd.verity_root_hash=", "systemd.verity_root_hash=UUID=abcd")
-		}, same, `look for systemd.verity_root_hash=UUID=abcd, and partition "hash-b" for / will have ababab`},
+		}, same, `look for systemd.verity_root_hash=UUID=abcd, and device "hash-b" for / will have ababab`},
 		"another partition": {"root", false, func(s *verifiedSpec) {
 			s.cmdline = in("systemd.verity_root_data=", "systemd.verity_root_data=PARTUUID=abcd")
-		}, same, `look for systemd.verity_root_data=PARTUUID=abcd, and partition "root-a"`},
+		}, same, `look for systemd.verity_root_data=PARTUUID=abcd, and device "root-a"`},
 		"a device that may move": {"usr", false, func(s *verifiedSpec) { s.cmdline = in("systemd.verity_usr_data=", "systemd.verity_usr_data=/dev/sda3") }, same, "/dev/sda3, which may be another device at the next boot"},
 		"no data device":         {"root", false, func(s *verifiedSpec) { s.cmdline = in("systemd.verity_root_data=", "") }, same, "look for systemd.verity_root_data=PARTUUID="},
 		"the root not verified":  {"root", false, func(s *verifiedSpec) { s.cmdline = also("root=/dev/vdb2") }, same, "has root=/dev/vdb2, so the kernel would mount / without verifying it"},
@@ -81,7 +81,7 @@ func TestAVerifiedImageThatDoesNotFitIsFoundBefore(t *testing.T) {
 		"verity switched off":    {"usr", false, func(s *verifiedSpec) { s.cmdline = also("rd.systemd.verity=0") }, same, "has rd.systemd.verity=0"},
 		"another overlay": {"root", false, func(s *verifiedSpec) {
 			s.cmdline = in("rd.overlayfs=", "rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,UUID=abcd")
-		}, same, `look for rd.overlayfs=UUID=abcd, and partition "overlay-a"`},
+		}, same, `look for rd.overlayfs=UUID=abcd, and device "overlay-a"`},
 		"a corruption option":       {"root", false, nil, replaced("hashDeviceId: hash}", "hashDeviceId: hash, corruptionOption: panic}"), "storage.verity[0].corruptionOption: the command line sealed in the image's UKI does not have systemd.verity_root_options=panic-on-corruption"},
 		"no tree":                   {"usr", false, func(s *verifiedSpec) { s.tree = tree(0, 'x') }, same, "the image's hash tree of /usr: the partition does not begin with a verity superblock"},
 		"a tree of more data":       {"root", true, func(s *verifiedSpec) { s.tree = tree(72+1, 1) }, same, "the image's hash tree of /: the verity superblock is for"},
