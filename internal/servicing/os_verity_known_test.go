@@ -87,8 +87,8 @@ func TestAVerifiedImageThatDoesNotFitIsFoundBefore(t *testing.T) {
 		"a tree of more data":       {"root", true, func(s *verifiedSpec) { s.tree = tree(72+1, 1) }, same, "the image's hash tree of /: the verity superblock is for"},
 		"another algorithm":         {"root", false, func(s *verifiedSpec) { s.tree = func(b []byte) []byte { copy(b[32:], "sha512"); return b } }, same, `the verity tree uses "sha512", not sha256`},
 		"no device for the tree":    {"usr", false, nil, unverified, "the image has a verity hash tree for /usr, and the configuration mounts no verity device there"},
-		"sealed, with a module":     {"root", false, func(s *verifiedSpec) { s.overlay = false }, same, "os.modules: the image takes no settings"},
-		"sealed, with a file":       {"root", true, func(s *verifiedSpec) { s.overlay = false }, same, "os.additionalFiles[0].destination: /etc/of.conf is in /etc, and the command line"},
+		"immutable, with a module":  {"root", false, func(s *verifiedSpec) { s.overlay = false }, same, "os.modules: the image takes no settings"},
+		"immutable, with a file":    {"root", true, func(s *verifiedSpec) { s.overlay = false }, same, "os.additionalFiles[0].destination: /etc/of.conf is in /etc, and the command line"},
 		"a file in a verified /usr": {"usr", false, nil, replaced("destination: /etc/of.conf", "destination: /usr/of.conf"), "os.additionalFiles[0].destination: /usr/of.conf is on the file system at /usr, which is verified"},
 		"a home on a verified root": {"root", false, nil, added("os", "  users: [{name: a}]\n"), "os.users[0]: /home/a is on the file system at /"},
 		"the UUID of what runs":     {"root", true, func(s *verifiedSpec) { s.id = "11" }, same, "has the UUID 11111111-0000-4000-8000-000000aaaa11, as has"},
@@ -115,14 +115,14 @@ func TestAVerifiedImageThatDoesNotFitIsFoundBefore(t *testing.T) {
 	}
 }
 
-// A sealed image that asks for nothing in /etc is installed and updated; Trident writes no
+// An immutable image that asks for nothing in /etc is installed and updated; Trident writes no
 // file into its root.
 func TestASealedImageIsInstalledAsItIs(t *testing.T) {
 	t.Parallel()
-	sealed := func(version, id string) osImage {
+	immutable := func(version, id string) osImage {
 		return verified(t, verifiedSpec{version: version, id: id, name: "root", more: fstest.MapFS{"etc/of.conf": {Data: []byte("of " + version), Mode: 0o644}}})
 	}
-	a := &album{v1: sealed("v1", "11"), v2: sealed("v2", "22")}
+	a := &album{v1: immutable("v1", "11"), v2: immutable("v2", "22")}
 	text := func(i func(*album) osImage) func(*album) string {
 		return func(a *album) string {
 			text := verifiedHost("root", i(a), "")

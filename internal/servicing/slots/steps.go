@@ -186,7 +186,7 @@ func (s *Service) checkImage(ctx context.Context, r *record.Run) error {
 // faults of the new network if this host has no netplan.
 func (s *Service) examine(ctx context.Context, r *record.Run) (*record.Examined, error) {
 	return s.disks.Examine(ctx, r, s.newOS.CheckSetup, s.disks.CheckDevices, s.newOS.CopyConfigured, s.disks.CheckFormats,
-		s.newOS.CheckParts, s.loader.Check, s.loader.CheckSeal, s.disks.CheckVerity, s.newOS.CheckSealed, s.newOS.CheckTree, s.disks.ReadThrough)
+		s.newOS.CheckParts, s.loader.Check, s.loader.CheckSeal, s.disks.CheckVerity, s.newOS.CheckImmutable, s.newOS.CheckTree, s.disks.ReadThrough)
 }
 
 // KnownImage is [disks.Disks.KnownImage].

@@ -14,9 +14,9 @@ import (
 )
 
 // CheckVerity checks the hash trees of the image, and that the sealed command line of its
-// UKI opens them on this host. It records whether the new OS is Sealed.
+// UKI opens them on this host. It records whether the new OS is immutable.
 func (d *Disks) CheckVerity(ctx context.Context, r *record.Run, e *record.Examined) error {
-	r.State.RootSealed = false
+	r.State.Immutable = false
 	for i := range r.State.Parts {
 		p := &r.State.Parts[i]
 		if p.Tree == nil {

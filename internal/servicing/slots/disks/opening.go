@@ -24,7 +24,7 @@ type opening struct {
 }
 
 // check fails if the initrd would not open the part, or would open another root hash or
-// other devices. It sets Sealed.
+// other devices. It sets Immutable.
 func (o *opening) check() error {
 	s := &o.examined.Config.Spec().Storage
 	i := slices.IndexFunc(s.Verity, func(v hostconfig.Verity) bool { return v.HashDeviceID == o.part.Tree.Device })
@@ -44,7 +44,7 @@ func (o *opening) check() error {
 		return nil
 	}
 	mounts, err := o.mountsEtc()
-	o.run.State.RootSealed = !mounts
+	o.run.State.Immutable = !mounts
 	return err
 }
 

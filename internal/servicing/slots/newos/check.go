@@ -219,7 +219,7 @@ func (o *OS) checkPlaces(root string, e *record.Examined) error {
 			}
 		}
 	}
-	if !e.Record.RootSealed {
+	if !e.Record.Immutable {
 		names = append(names, "/etc/fstab", "/etc/machine-id")
 	}
 	for _, f := range e.Config.Spec().OS.AdditionalFiles {

@@ -16,10 +16,10 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// CheckSealed finds the settings for which Trident would have to write where the new OS is
-// verified and so read-only. A setting in /etc is one of them only if the OS is sealed. It
+// CheckImmutable finds the settings for which Trident would have to write where the new OS is
+// verified and so read-only. A setting in /etc is one of them only if the OS is immutable. It
 // also checks the paths of the signatures of root hashes.
-func (o *OS) CheckSealed(_ context.Context, r *record.Run, e *record.Examined) error {
+func (o *OS) CheckImmutable(_ context.Context, r *record.Run, e *record.Examined) error {
 	spec := e.Config.Spec()
 	if len(spec.Storage.Verity) == 0 {
 		return nil
@@ -32,7 +32,7 @@ func (o *OS) CheckSealed(_ context.Context, r *record.Run, e *record.Examined) e
 		err := errkind.Errorf(errkind.Unsupported, "%s: "+format, append([]any{field}, args...)...)
 		errs = append(errs, errkind.WithField(err, field))
 	}
-	if r.State.RootSealed {
+	if r.State.Immutable {
 		if len(r.State.Carried) > 0 {
 			errs = append(errs, errkind.Errorf(errkind.Unsupported, "the image carries extensions, and takes none: its root is verified, and the command line sealed in its UKI mounts no overlay on /etc"))
 		}
@@ -53,7 +53,7 @@ func (o *OS) CheckSealed(_ context.Context, r *record.Run, e *record.Examined) e
 		name := change.Absolute(w.name)
 		if at := verifiedBelow(&spec.Storage, name); at != "" {
 			refuse(w.field, "%s is on the file system at %s, which is verified and so read-only", name, at)
-		} else if r.State.RootSealed && change.InEtc(name) && storage.RootVerity(&spec.Storage) != nil {
+		} else if r.State.Immutable && change.InEtc(name) && storage.RootVerity(&spec.Storage) != nil {
 			refuse(w.field, "%s is in /etc, and the command line sealed in the image's UKI mounts no overlay there", name)
 		}
 	}

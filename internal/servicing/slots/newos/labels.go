@@ -121,7 +121,7 @@ func (o *OS) labelled(r *record.Run, c *hostconfig.Config) (mounts []string, err
 			mounts = append(mounts, path.Clean(f.MountPoint.Path))
 		}
 	}
-	if storage.RootVerity(&c.Spec().Storage) != nil && !r.State.RootSealed {
+	if storage.RootVerity(&c.Spec().Storage) != nil && !r.State.Immutable {
 		mounts = append(mounts, "/etc") // last: the folder of its changes has other labels by its own path
 	}
 	return mounts, nil

@@ -99,7 +99,7 @@ func (o *OS) mountTree(r *record.Run, c *hostconfig.Config, root string, whole b
 			return err
 		}
 	}
-	if storage.RootVerity(spec) != nil && !r.State.RootSealed {
+	if storage.RootVerity(spec) != nil && !r.State.Immutable {
 		if err := o.Machine.MountOverlay(root, "/etc", storage.EtcOverlay, !whole); err != nil {
 			return err
 		}
@@ -131,12 +131,12 @@ func (o *OS) runScripts(ctx context.Context, r *record.Run, point hooks.Point) e
 }
 
 // Configure writes the files and settings of the configuration into the new OS. It may run
-// again. Of a sealed OS it writes only files on other file systems than the root.
+// again. Of an immutable OS it writes only files on other file systems than the root.
 func (o *OS) Configure(ctx context.Context, r *record.Run) error {
 	type part = func(context.Context, *record.Run, *hostconfig.Config, string) error
 	parts := []part{o.checkSignatures, o.writeFstab, o.writeLayers, o.carryIdentity, o.setUpOS, o.placeFiles, o.extensions().Place, o.setUpTrident, o.guard}
-	if r.State.RootSealed {
-		r.Logf(slog.LevelWarn, "the new system is sealed: it keeps the fstab, the machine ID and the name of its image, and no timer ends its trial if its Trident does not start")
+	if r.State.Immutable {
+		r.Logf(slog.LevelWarn, "the new system is immutable: it keeps the fstab, the machine ID and the name of its image, and no timer ends its trial if its Trident does not start")
 		parts = []part{o.checkSignatures, o.placeFiles}
 	}
 	return o.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
@@ -233,7 +233,7 @@ func ConfigureEffects(p *record.Examined) []change.Effect {
 	var out change.Effects
 	spec := p.Config.Spec()
 	o := &spec.OS
-	if p.Record.RootSealed {
+	if p.Record.Immutable {
 		for _, f := range o.AdditionalFiles {
 			out.Add("write-file", f.Destination, "write %s", f.Destination)
 		}

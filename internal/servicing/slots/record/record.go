@@ -65,9 +65,9 @@ type Record struct {
 	Examined  bool `json:"examined,omitempty"`
 	BootBegun bool `json:"boot_begun,omitempty"`
 
-	// RootSealed is set if the root is verified and the initrd mounts no overlay on its /etc:
+	// Immutable is set if the root is verified and the initrd mounts no overlay on its /etc:
 	// Trident writes no file into the new OS.
-	RootSealed bool `json:"root_sealed,omitempty"`
+	Immutable bool `json:"immutable,omitempty"`
 
 	// Carried are the extensions that the image carries.
 	Carried    []Carried        `json:"carried,omitempty"`

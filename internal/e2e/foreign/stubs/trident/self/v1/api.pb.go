@@ -197,6 +197,8 @@ const (
 	ReasonKind_REASON_KIND_WAVE             ReasonKind = 14
 	ReasonKind_REASON_KIND_NEEDS_VERSION    ReasonKind = 15
 	ReasonKind_REASON_KIND_SUPERSEDED       ReasonKind = 16
+	ReasonKind_REASON_KIND_HOST             ReasonKind = 17
+	ReasonKind_REASON_KIND_FAILED           ReasonKind = 18
 )
 
 // Enum value maps for ReasonKind.
@@ -219,6 +221,8 @@ var (
 		14: "REASON_KIND_WAVE",
 		15: "REASON_KIND_NEEDS_VERSION",
 		16: "REASON_KIND_SUPERSEDED",
+		17: "REASON_KIND_HOST",
+		18: "REASON_KIND_FAILED",
 	}
 	ReasonKind_value = map[string]int32{
 		"REASON_KIND_UNSPECIFIED":      0,
@@ -238,6 +242,8 @@ var (
 		"REASON_KIND_WAVE":             14,
 		"REASON_KIND_NEEDS_VERSION":    15,
 		"REASON_KIND_SUPERSEDED":       16,
+		"REASON_KIND_HOST":             17,
+		"REASON_KIND_FAILED":           18,
 	}
 )
 
@@ -487,6 +493,7 @@ type CheckUpdatesResponse struct {
 	RefreshTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=refresh_time,json=refreshTime,proto3" json:"refresh_time,omitempty"`
 	ExpireTime     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	Auto           Auto                   `protobuf:"varint,9,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	AutoReasons    []*Reason              `protobuf:"bytes,10,rep,name=auto_reasons,json=autoReasons,proto3" json:"auto_reasons,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -582,6 +589,13 @@ func (x *CheckUpdatesResponse) GetAuto() Auto {
 		return x.Auto
 	}
 	return Auto_AUTO_UNSPECIFIED
+}
+
+func (x *CheckUpdatesResponse) GetAutoReasons() []*Reason {
+	if x != nil {
+		return x.AutoReasons
+	}
+	return nil
 }
 
 type FeedVersion struct {
@@ -1285,17 +1299,18 @@ func (*Incoming) Descriptor() ([]byte, []int) {
 }
 
 type Policy struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Feed          string                 `protobuf:"bytes,1,opt,name=feed,proto3" json:"feed,omitempty"`
-	Channel       string                 `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
-	Auto          Auto                   `protobuf:"varint,3,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
-	Hold          *Hold                  `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
-	Pin           string                 `protobuf:"bytes,5,opt,name=pin,proto3" json:"pin,omitempty"`
-	Window        *Window                `protobuf:"bytes,6,opt,name=window,proto3" json:"window,omitempty"`
-	MaxBytes      int64                  `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
-	Grace         *durationpb.Duration   `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Feed             string                 `protobuf:"bytes,1,opt,name=feed,proto3" json:"feed,omitempty"`
+	Channel          string                 `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	Auto             Auto                   `protobuf:"varint,3,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	Hold             *Hold                  `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
+	Pin              string                 `protobuf:"bytes,5,opt,name=pin,proto3" json:"pin,omitempty"`
+	Window           *Window                `protobuf:"bytes,6,opt,name=window,proto3" json:"window,omitempty"`
+	MaxBytes         int64                  `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Grace            *durationpb.Duration   `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
+	AllowReadOnlyUsr bool                   `protobuf:"varint,9,opt,name=allow_read_only_usr,json=allowReadOnlyUsr,proto3" json:"allow_read_only_usr,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -1382,6 +1397,13 @@ func (x *Policy) GetGrace() *durationpb.Duration {
 		return x.Grace
 	}
 	return nil
+}
+
+func (x *Policy) GetAllowReadOnlyUsr() bool {
+	if x != nil {
+		return x.AllowReadOnlyUsr
+	}
+	return false
 }
 
 type Reason struct {
@@ -2678,7 +2700,7 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x14\n" +
 	"\foperation_id\x18\x04 \x01(\t\x12\x10\n" +
 	"\bevidence\x18\x05 \x01(\t\"\x15\n" +
-	"\x13CheckUpdatesRequest\"\xd3\x02\n" +
+	"\x13CheckUpdatesRequest\"\x82\x03\n" +
 	"\x14CheckUpdatesResponse\x12\x17\n" +
 	"\x0frunning_version\x18\x01 \x01(\t\x12\f\n" +
 	"\x04feed\x18\x02 \x01(\t\x12\x0f\n" +
@@ -2688,7 +2710,9 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.Reason\x120\n" +
 	"\frefresh_time\x18\a \x01(\v2\x1a.google.protobuf.Timestamp\x12/\n" +
 	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.Timestamp\x12#\n" +
-	"\x04auto\x18\t \x01(\x0e2\x15.trident.self.v1.Auto\"\x1e\n" +
+	"\x04auto\x18\t \x01(\x0e2\x15.trident.self.v1.Auto\x12-\n" +
+	"\fauto_reasons\x18\n" +
+	" \x03(\v2\x17.trident.self.v1.Reason\"\x1e\n" +
 	"\vFeedVersion\x12\x0f\n" +
 	"\aversion\x18\x01 \x01(\t\"\x12\n" +
 	"\x10GetPolicyRequest\"]\n" +
@@ -2742,7 +2766,7 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x06active\x18\x05 \x01(\b\x12\x10\n" +
 	"\bprevious\x18\x06 \x01(\b\"\n" +
 	"\n" +
-	"\bIncoming\"\xe4\x01\n" +
+	"\bIncoming\"\x81\x02\n" +
 	"\x06Policy\x12\f\n" +
 	"\x04feed\x18\x01 \x01(\t\x12\x0f\n" +
 	"\achannel\x18\x02 \x01(\t\x12#\n" +
@@ -2751,7 +2775,8 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x03pin\x18\x05 \x01(\t\x12'\n" +
 	"\x06window\x18\x06 \x01(\v2\x17.trident.self.v1.Window\x12\x11\n" +
 	"\tmax_bytes\x18\a \x01(\x03\x12(\n" +
-	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.Duration\"o\n" +
+	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.Duration\x12\x1b\n" +
+	"\x13allow_read_only_usr\x18\t \x01(\b\"o\n" +
 	"\x06Reason\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.trident.self.v1.ReasonKind\x12\x0f\n" +
 	"\amessage\x18\x02 \x01(\t\x12)\n" +
@@ -2841,7 +2866,7 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x05Pause\x12\x15\n" +
 	"\x11PAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PAUSE_BEFORE_ACTIVATE\x10\x01\x12\x18\n" +
-	"\x14PAUSE_BEFORE_RESTART\x10\x02*\xd0\x03\n" +
+	"\x14PAUSE_BEFORE_RESTART\x10\x02*\xfe\x03\n" +
 	"\n" +
 	"ReasonKind\x12\x1b\n" +
 	"\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2861,7 +2886,9 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x12REASON_KIND_WINDOW\x10\r\x12\x14\n" +
 	"\x10REASON_KIND_WAVE\x10\x0e\x12\x1d\n" +
 	"\x19REASON_KIND_NEEDS_VERSION\x10\x0f\x12\x1a\n" +
-	"\x16REASON_KIND_SUPERSEDED\x10\x102\xb1\a\n" +
+	"\x16REASON_KIND_SUPERSEDED\x10\x10\x12\x14\n" +
+	"\x10REASON_KIND_HOST\x10\x11\x12\x16\n" +
+	"\x12REASON_KIND_FAILED\x10\x122\xb1\a\n" +
 	"\vSelfService\x12S\n" +
 	"\bActivate\x12 .trident.self.v1.ActivateRequest\x1a!.trident.self.v1.ActivateResponse(\x000\x01\x12_\n" +
 	"\fCheckUpdates\x12$.trident.self.v1.CheckUpdatesRequest\x1a%.trident.self.v1.CheckUpdatesResponse(\x000\x00\x12V\n" +
@@ -2949,75 +2976,76 @@ var file_trident_self_v1_api_proto_depIdxs = []int32{
 	43, // 6: trident.self.v1.CheckUpdatesResponse.refresh_time:type_name -> google.protobuf.Timestamp
 	43, // 7: trident.self.v1.CheckUpdatesResponse.expire_time:type_name -> google.protobuf.Timestamp
 	0,  // 8: trident.self.v1.CheckUpdatesResponse.auto:type_name -> trident.self.v1.Auto
-	20, // 9: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
-	1,  // 10: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
-	18, // 11: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
-	6,  // 12: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
-	33, // 13: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
-	44, // 14: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
-	14, // 15: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
-	20, // 16: trident.self.v1.GetStatusResponse.policy:type_name -> trident.self.v1.Policy
-	45, // 17: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
-	46, // 18: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
-	43, // 19: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	43, // 20: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	14, // 21: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
-	43, // 22: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
-	43, // 23: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
-	0,  // 24: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
-	17, // 25: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
-	39, // 26: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
-	47, // 27: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
-	3,  // 28: trident.self.v1.Reason.kind:type_name -> trident.self.v1.ReasonKind
-	43, // 29: trident.self.v1.Reason.until:type_name -> google.protobuf.Timestamp
-	43, // 30: trident.self.v1.Release.publish_time:type_name -> google.protobuf.Timestamp
-	21, // 31: trident.self.v1.Release.reasons:type_name -> trident.self.v1.Reason
-	32, // 32: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
-	42, // 33: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
-	20, // 34: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
-	20, // 35: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
-	38, // 36: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	9,  // 37: trident.self.v1.Source.feed:type_name -> trident.self.v1.FeedVersion
-	19, // 38: trident.self.v1.Source.incoming:type_name -> trident.self.v1.Incoming
-	47, // 39: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
-	40, // 40: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	42, // 41: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	47, // 42: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	47, // 43: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	2,  // 44: trident.self.v1.Trial.pause:type_name -> trident.self.v1.Pause
-	43, // 45: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	41, // 46: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	42, // 47: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	29, // 48: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	29, // 49: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	32, // 50: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	4,  // 51: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	7,  // 52: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
-	10, // 53: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
-	12, // 54: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	15, // 55: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	23, // 56: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	25, // 57: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	27, // 58: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
-	30, // 59: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	34, // 60: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	36, // 61: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	5,  // 62: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	8,  // 63: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
-	11, // 64: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
-	13, // 65: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	16, // 66: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	24, // 67: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	26, // 68: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	28, // 69: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
-	31, // 70: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	35, // 71: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	37, // 72: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	62, // [62:73] is the sub-list for method output_type
-	51, // [51:62] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	21, // 9: trident.self.v1.CheckUpdatesResponse.auto_reasons:type_name -> trident.self.v1.Reason
+	20, // 10: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	1,  // 11: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
+	18, // 12: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
+	6,  // 13: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
+	33, // 14: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
+	44, // 15: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
+	14, // 16: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
+	20, // 17: trident.self.v1.GetStatusResponse.policy:type_name -> trident.self.v1.Policy
+	45, // 18: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
+	46, // 19: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
+	43, // 20: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	43, // 21: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	14, // 22: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
+	43, // 23: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	43, // 24: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
+	0,  // 25: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
+	17, // 26: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
+	39, // 27: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
+	47, // 28: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
+	3,  // 29: trident.self.v1.Reason.kind:type_name -> trident.self.v1.ReasonKind
+	43, // 30: trident.self.v1.Reason.until:type_name -> google.protobuf.Timestamp
+	43, // 31: trident.self.v1.Release.publish_time:type_name -> google.protobuf.Timestamp
+	21, // 32: trident.self.v1.Release.reasons:type_name -> trident.self.v1.Reason
+	32, // 33: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
+	42, // 34: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
+	20, // 35: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
+	20, // 36: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	38, // 37: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
+	9,  // 38: trident.self.v1.Source.feed:type_name -> trident.self.v1.FeedVersion
+	19, // 39: trident.self.v1.Source.incoming:type_name -> trident.self.v1.Incoming
+	47, // 40: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	40, // 41: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	42, // 42: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	47, // 43: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	47, // 44: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	2,  // 45: trident.self.v1.Trial.pause:type_name -> trident.self.v1.Pause
+	43, // 46: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	41, // 47: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	42, // 48: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	29, // 49: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	29, // 50: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	32, // 51: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	4,  // 52: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	7,  // 53: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
+	10, // 54: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
+	12, // 55: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	15, // 56: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	23, // 57: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	25, // 58: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	27, // 59: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
+	30, // 60: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	34, // 61: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	36, // 62: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	5,  // 63: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	8,  // 64: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
+	11, // 65: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
+	13, // 66: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	16, // 67: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	24, // 68: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	26, // 69: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	28, // 70: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
+	31, // 71: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	35, // 72: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	37, // 73: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	63, // [63:74] is the sub-list for method output_type
+	52, // [52:63] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_api_proto_init() }
