@@ -102,7 +102,7 @@ func TestAReplacedMemberTakesThePlaceOfTheGoneOne(t *testing.T) {
 	h := m.host
 	h.Members = []efivar.HardDrive{partition, third}
 	for range 2 {
-		if err := boot.Reconcile(ctx, h, []gpt.GUID{second.Partition}); err != nil {
+		if err := boot.Reconcile(ctx, h, []string{second.Partition.String()}); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff([]string{"other9", "AZLA1", "AZLA3"}, targets(t, h.Vars)); diff != "" {
@@ -113,7 +113,7 @@ func TestAReplacedMemberTakesThePlaceOfTheGoneOne(t *testing.T) {
 		}
 	}
 	h.Members = []efivar.HardDrive{partition}
-	if err := boot.Reconcile(ctx, h, []gpt.GUID{third.Partition}); err != nil {
+	if err := boot.Reconcile(ctx, h, []string{third.Partition.String()}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"other9", "AZLA1"}, targets(t, h.Vars)); diff != "" {

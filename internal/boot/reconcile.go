@@ -4,18 +4,18 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/trident-project/trident/internal/linux/efivar"
-	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/slot"
 )
 
 // Reconcile gives each slot with a boot loader on the ESP one boot entry for each member of
-// the ESP. The entry of a new member takes the place of the entry of a partition that is
+// the ESP. gone are the UUIDs of partitions. The entry of a new member takes the place of the entry of a partition that is
 // gone, else it comes after the last entry of its slot. Reconcile deletes the entries of
 // gone partitions that no member took over. What boots next, and the order of the slots,
 // stay. A caller may call it again after a failure or a power cut.
-func Reconcile(ctx context.Context, h Host, gone []gpt.GUID) error {
+func Reconcile(ctx context.Context, h Host, gone []string) error {
 	h, err := h.complete(SystemdBoot) // the entries are the same for either boot loader
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func Reconcile(ctx context.Context, h Host, gone []gpt.GUID) error {
 	return nil
 }
 
-func (w *base) reconcile(s slot.Slot, gone []gpt.GUID) error {
+func (w *base) reconcile(s slot.Slot, gone []string) error {
 	before, err := w.labelled(w.label.Of(s))
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (w *base) reconcile(s slot.Slot, gone []gpt.GUID) error {
 		return err
 	}
 	for _, e := range after {
-		if w.isOurs(e) || !slices.ContainsFunc(gone, func(p gpt.GUID) bool { return on(e, p) }) {
+		if w.isOurs(e) || !isGone(e, gone) {
 			continue
 		}
 		if err := w.order(without(e.Number)); err != nil {
@@ -74,4 +74,10 @@ func (w *base) reconcile(s slot.Slot, gone []gpt.GUID) error {
 		}
 	}
 	return nil
+}
+
+// isGone reports whether the entry boots from one of the partitions gone.
+func isGone(e efivar.Entry, gone []string) bool {
+	disk, _, ok := e.Location()
+	return ok && slices.ContainsFunc(gone, func(id string) bool { return strings.EqualFold(id, disk.Partition.String()) })
 }

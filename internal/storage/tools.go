@@ -2,6 +2,8 @@ package storage
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -10,6 +12,9 @@ import (
 	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/linux/run"
 )
+
+// Keys returns the key of the encrypted volume with that id, the same one at each call.
+type Keys func(volumeID string) (luks.Key, error)
 
 // Tools is how Apply reaches the host.
 type Tools struct {
@@ -23,10 +28,19 @@ type Tools struct {
 	// that have arrays or volumes need them.
 	Arrays  md.Manager
 	Volumes luks.Manager
-	Key     func(volumeID string) (luks.Key, error)
+	Key     Keys
 	// Udev says that udev runs here. It has the kernel read a table again when a
 	// disk was written, during which the partitions are gone for a moment.
 	Udev bool
+}
+
+// HostTools returns the tools of the host with the root folder root, without Key.
+func HostTools(root string) Tools {
+	_, err := os.Stat(filepath.Join(root, "run/udev/control"))
+	return Tools{
+		Runner: run.Host{}, Open: blockdev.Open, Udev: err == nil,
+		Arrays: &md.Host{Root: root, Tools: run.Host{}}, Volumes: luks.Host{},
+	}
 }
 
 func (t Tools) open(path string, exclusive bool) (blockdev.Device, error) {

@@ -49,6 +49,9 @@ const (
 	Verified  = "a dm-verity device"
 )
 
+// HashTree is the type of content that is a dm-verity hash tree, as blkid(8) calls it.
+const HashTree = "DM_verity_hash"
+
 // The tables that a Disk can have.
 const (
 	TableNone = ""
@@ -103,6 +106,9 @@ type Use struct {
 
 // InUse reports whether the device is in use.
 func (u Use) InUse() bool { return u.Swap || len(u.Mounts)+len(u.Holders) > 0 }
+
+// IsRoot reports whether the host runs from the device, directly or through devices above it.
+func (u Use) IsRoot() bool { return slices.Contains(u.Mounts, "/") }
 
 // String returns a text for people: "mounted at /, held by dm-0".
 func (u Use) String() string {
@@ -161,6 +167,24 @@ type Node struct {
 	Size    int64
 	Content Content
 	Use     Use
+}
+
+// Root returns the device file with the root file system of the host: the uppermost device,
+// and the data partition below a dm-verity device. It returns "" if no device has it.
+func (inv *Inventory) Root() string {
+	for _, o := range inv.Others {
+		if o.Use.IsRoot() && o.Is != Verified && len(o.Use.Holders) == 0 {
+			return o.Path
+		}
+	}
+	for _, d := range inv.Disks {
+		for _, p := range d.Partitions {
+			if p.Use.IsRoot() && p.Content.Type != HashTree {
+				return p.Path
+			}
+		}
+	}
+	return ""
 }
 
 // Node returns the partition, or the device of inv.Others, with that device file, or with a

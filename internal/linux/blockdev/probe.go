@@ -60,7 +60,7 @@ func probeMagic(b []byte) (Content, bool) {
 		uuid, uuidLen int // as text
 	}{
 		{0, "LUKS\xba\xbe", "crypto_LUKS", 168, 40},
-		{0, "verity\x00\x00", "DM_verity_hash", 0, 0},
+		{0, "verity\x00\x00", HashTree, 0, 0},
 		{0, "hsqs", "squashfs", 0, 0},
 		{1024, "\xe2\xe1\xf5\xe0", "erofs", 0, 0},
 		{512, "LABELONE", "LVM2_member", 0, 0},

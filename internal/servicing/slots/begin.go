@@ -245,7 +245,8 @@ func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
 // rehearse runs the checks of the step "image" on a rehearsal host, and completes out.
 func (s *Service) rehearse(ctx context.Context, of record.Record, out *change.Plan) error {
 	return s.Rehearse(func(dry *change.Host) error {
-		d := New(&disks.Disks{Host: dry, Machine: s.disks.Machine, TPM: s.disks.TPM}, s.newOS.LinkTrident, s.newOS.HandOverLogs)
+		d := New(&disks.Disks{Host: dry, Machine: s.disks.Machine}, s.newOS.LinkTrident, s.newOS.HandOverLogs)
+		d.loader.TPM = s.loader.TPM
 		r := operation.Rehearse("plan", of, out.Warn)
 		e, err := d.examine(ctx, r)
 		if err != nil {

@@ -18,8 +18,6 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/blockdev"
-	"github.com/trident-project/trident/internal/linux/luks"
-	"github.com/trident-project/trident/internal/linux/tpm"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
@@ -37,12 +35,10 @@ const (
 type Disks struct {
 	*change.Host
 	Machine machine.Machine
-	// TPM is that of the host; nil means the one of this machine.
-	TPM tpm.Chip
 	// Keys returns what gives the keys of the encrypted volumes of an operation, by their ids:
 	// the same key at each call, until the operation ends. Without Keys, Disks makes no
 	// encrypted volumes.
-	Keys func(r *record.Run) func(volumeID string) (luks.Key, error)
+	Keys func(r *record.Run) storage.Keys
 }
 
 // tools returns how an operation reaches the disks.

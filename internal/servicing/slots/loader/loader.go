@@ -3,21 +3,21 @@
 package loader
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/disks"
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/servicing/slots/seal"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 )
@@ -30,6 +30,8 @@ type Loader struct {
 	*change.Host
 	Machine machine.Machine
 	Disks   *disks.Disks
+	// TPM is that of the host; nil means the one of this machine.
+	TPM seal.Chip
 }
 
 // Running returns the slot whose root device the kernel has mounted at /, or 0 if that is
@@ -49,14 +51,12 @@ func (l *Loader) Running(c *hostconfig.Config, paths record.Devices) (slot.Slot,
 		if err != nil {
 			return 0, err
 		}
-		if n, ok := inv.Node(dev); ok && isRoot(n.Use) {
+		if n, ok := inv.Node(dev); ok && n.Use.IsRoot() {
 			return in, nil
 		}
 	}
 	return 0, nil
 }
-
-func isRoot(u blockdev.Use) bool { return slices.Contains(u.Mounts, "/") }
 
 // RootDevice returns the device with this host's root file system, or "unknown".
 func (l *Loader) RootDevice() string {
@@ -64,20 +64,7 @@ func (l *Loader) RootDevice() string {
 	if err != nil {
 		return "unknown"
 	}
-	for _, o := range inv.Others {
-		// What Trident writes is below a verity device; of others the top is mounted.
-		if isRoot(o.Use) && o.Is != blockdev.Verified && len(o.Use.Holders) == 0 {
-			return o.Path
-		}
-	}
-	for _, d := range inv.Disks {
-		for _, p := range d.Partitions {
-			if isRoot(p.Use) && p.Content.Type != record.HashTree { // a verified root has two
-				return p.Path
-			}
-		}
-	}
-	return "unknown"
+	return cmp.Or(inv.Root(), "unknown")
 }
 
 // Stage writes the boot files of the slot to the ESP. Nothing boots them yet.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/slot"
@@ -15,8 +14,8 @@ import (
 )
 
 // Reconcile gives each member of the host's ESP the boot entries of the installation with
-// that index; see [boot.Reconcile]. It does nothing if the ESP is not an array.
-func (l *Loader) Reconcile(ctx context.Context, c *hostconfig.Config, paths map[string]string, index int, gone []gpt.GUID) error {
+// that index; see [boot.Reconcile]. gone are the UUIDs of partitions. It does nothing if the ESP is not an array.
+func (l *Loader) Reconcile(ctx context.Context, c *hostconfig.Config, paths map[string]string, index int, gone []string) error {
 	spec := &c.Spec().Storage
 	id := record.ESPID(spec)
 	isArray := false

@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/servicing/slots/seal"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // encryption returns the encrypted volumes of a configuration; nil if it has none.
@@ -32,11 +33,11 @@ func registers(e *hostconfig.Encryption) seal.Registers {
 }
 
 func (l *Loader) sealer() *seal.Sealer {
-	return seal.New(l.Machine.Disks.Volumes, l.Disks.TPM, l.Touch)
+	return seal.New(l.Machine.Disks.Volumes, l.TPM, l.Touch)
 }
 
 // Keys returns what gives the recovery key for each new volume of an installation.
-func (l *Loader) Keys(r *record.Run) func(volumeID string) (seal.Key, error) {
+func (l *Loader) Keys(r *record.Run) storage.Keys {
 	return func(string) (seal.Key, error) {
 		c, err := r.State.Config()
 		if err != nil {

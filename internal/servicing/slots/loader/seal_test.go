@@ -76,7 +76,7 @@ func newBench(t *testing.T, purpose record.Purpose, in slot.Slot, config string)
 	}
 	m.Disks.Runner, m.Disks.Volumes = finder{lacks: &b.lacks}, &b.fake
 	host := change.New(change.Host{Root: b.root, Logger: slog.New(slog.DiscardHandler), Runner: &operation.Runner{Config: operation.Config{Life: operation.Life{Boot: "first"}}}})
-	b.loader = &loader.Loader{Host: host, Machine: m, Disks: &disks.Disks{Host: host, Machine: m, TPM: &b.chip}}
+	b.loader = &loader.Loader{Host: host, Machine: m, Disks: &disks.Disks{Host: host, Machine: m}, TPM: &b.chip}
 	c, err := hostconfig.ParseRecorded([]byte(config))
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,6 @@ import (
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/linux/fat"
 	"github.com/trident-project/trident/internal/linux/loop"
-	"github.com/trident-project/trident/internal/linux/luks"
 	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -57,7 +56,7 @@ type Machine struct {
 func Real(root, arch string) Machine {
 	return Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return blockdev.Read(root) },
-		Disks:     storage.Tools{Runner: run.Host{}, Open: blockdev.Open, Udev: udevRuns(root), Arrays: &md.Host{Root: root, Tools: run.Host{}}, Volumes: luks.Host{}},
+		Disks:     storage.HostTools(root),
 		Mounts:    mount.Host{},
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
@@ -69,11 +68,6 @@ func Real(root, arch string) Machine {
 		},
 		Arch: arch,
 	}
-}
-
-func udevRuns(root string) bool {
-	_, err := os.Stat(filepath.Join(root, "run/udev/control"))
-	return err == nil
 }
 
 func openESP(image *os.File) (fs.FS, func() error, error) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/servicing/change"
 )
@@ -220,10 +219,9 @@ func (s *Service) redirect(ctx context.Context, r *run) error {
 	for _, p := range r.State.Paths {
 		paths[p.ID] = p.Path
 	}
-	var gone []gpt.GUID
+	var gone []string
 	for _, p := range r.State.Was {
-		text, ok := strings.CutPrefix(p.Path, byPartUUID)
-		if id, err := gpt.ParseGUID(text); ok && err == nil && paths[p.ID] != p.Path {
+		if id, ok := strings.CutPrefix(p.Path, byPartUUID); ok && paths[p.ID] != p.Path {
 			gone = append(gone, id)
 		}
 	}

@@ -5,10 +5,11 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/blockdev"
 )
 
-// HashTree is the type of a part with a verity hash tree, as blkid(8) calls it.
-const HashTree = "DM_verity_hash"
+// HashTree is the type of a part with a verity hash tree.
+const HashTree = blockdev.HashTree
 
 // What names the content of the part for people.
 func (p Part) What() string {

@@ -16,6 +16,9 @@ import (
 // Key opens a volume.
 type Key = luks.Key
 
+// Chip is the TPM of a host.
+type Chip = tpm.Chip
+
 // New returns the Sealer of a host. volumes and chip are those of this machine if they are nil.
 func New(volumes luks.Manager, chip tpm.Chip, touch func(name string, change func() error) error) *Sealer {
 	if volumes == nil {
