@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/slot"
@@ -207,6 +208,9 @@ func survivePowerCuts(t *testing.T, a *album, scenarios []osScenario) (cases int
 						continue // the same as after the change before
 					}
 					cases++
+					if !hosttest.InTurn(cases) {
+						continue
+					}
 					t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
 						t.Parallel()
 						synctest.Test(t, func(t *testing.T) { sc.play(start(t), cut, after) })

@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing/change"
 )
@@ -110,6 +111,9 @@ func TestAServicingSurvivesPowerCuts(t *testing.T) {
 						continue // the same as after the change before
 					}
 					cases++
+					if !hosttest.InTurn(cases) {
+						continue
+					}
 					t.Run(fmt.Sprintf("cut at %d, after=%v", n, after), func(t *testing.T) {
 						t.Parallel()
 						synctest.Test(t, func(t *testing.T) { sc.play(t, g, start, n, after) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing/change"
 )
@@ -45,6 +46,9 @@ func TestAnUpdateWithANewTridentSurvivesPowerCuts(t *testing.T) {
 						continue // the same as after the change before
 					}
 					cases++
+					if !hosttest.InTurn(cases) {
+						continue
+					}
 					t.Run(fmt.Sprintf("cut at %d, after=%v", n, after), func(t *testing.T) {
 						t.Parallel()
 						synctest.Test(t, func(t *testing.T) { playSelf(t, g, lies, n, after) })

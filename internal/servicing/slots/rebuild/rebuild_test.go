@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
@@ -109,6 +110,9 @@ func TestARebuildSurvivesPowerCuts(t *testing.T) {
 						continue // the same as after the change before
 					}
 					cases++
+					if !hosttest.InTurn(cases) {
+						continue
+					}
 					t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) { sc.play(t, cut, after) })
 					})

@@ -1,0 +1,38 @@
+package hosttest
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// everyCut is the variable of the environment with which all cases run, as in .ci/run.
+const everyCut = "TRIDENT_EVERY_CUT"
+
+// turns is how many successive landings run all cases between them.
+const turns = 3
+
+// InTurn reports whether the case with that number of a power-cut test runs. There are too
+// many cases for each run of make test: each runs in one of three successive landings, by the
+// number in .ci/landing, and all run with TRIDENT_EVERY_CUT=1.
+func InTurn(n int) bool {
+	return os.Getenv(everyCut) != "" || n%turns == landing()%turns
+}
+
+// landing returns the number in .ci/landing of the module; 0 if there is no such file.
+var landing = sync.OnceValue(func() int {
+	dir, err := os.Getwd()
+	for err == nil {
+		if text, err := os.ReadFile(filepath.Join(dir, ".ci/landing")); err == nil {
+			n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+			return n
+		}
+		if filepath.Dir(dir) == dir {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return 0
+})

@@ -1,0 +1,26 @@
+package hosttest
+
+import "testing"
+
+// Three successive landings run each case once.
+func TestEachCaseHasItsTurnInOneOfThreeLandings(t *testing.T) {
+	for n := range 9 {
+		ran := 0
+		for l := range turns {
+			t.Setenv(everyCut, "")
+			old := landing
+			landing = func() int { return 7 + l }
+			if InTurn(n) {
+				ran++
+			}
+			t.Setenv(everyCut, "1")
+			if !InTurn(n) {
+				t.Errorf("case %d does not run with all others", n)
+			}
+			landing = old
+		}
+		if ran != 1 {
+			t.Errorf("case %d runs %d times", n, ran)
+		}
+	}
+}
