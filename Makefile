@@ -73,7 +73,7 @@ test-root: ## Run the tests on loop devices, packages and containers (as root; P
 	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
 	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mdadm mkfs.erofs fsck.erofs mksquashfs mkfs.xfs sfdisk sgdisk systemd-dissect debootstrap docker-registry swtpm \
 		grub-mkimage grub-efi
-	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
+	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/debian trixie)} && \
 	GOGC=400 go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 
 .PHONY: test-outside
@@ -81,7 +81,7 @@ test-outside: ## Run the tests with servers, tools and hosts of other projects (
 	@[[ $$EUID == 0 ]] || { echo 'make test-outside works on namespaces and containers: run it as root' >&2; exit 1; }
 	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mdadm mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
 		nginx apache2 lighttpd docker-registry squid python3 ip tmux qemu-img xz zstd
-	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
+	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/debian trixie)} && \
 	go test -tags outside -count 1 -timeout 15m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
 
 .PHONY: test-vm
@@ -122,7 +122,7 @@ compare-builds: ## Build twice in two folders; fail when the programs differ in 
 .PHONY: bench
 bench: ## Measure Trident side by side with other tools
 	@$(NEED) go veritysetup curl casync $(VMTOOLS)
-	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
+	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/debian trixie)}; fi; \
 	for part in images blocks deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 	@go test -run '^$$' -bench PublishTwoHundred ./internal/feed/publish
 	@go test -run '^$$' -bench CheckOfAWarmFeed ./internal/updates
@@ -135,7 +135,7 @@ lint: ## Check the code, the API definitions and the scripts
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
 	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done
 	tool=$$(.ci/tool buf); $$tool lint
-	shellcheck .ci/breaking .ci/compare-builds .ci/fuzz .ci/need .ci/run .ci/tool .ci/trixie .ci/vulnerabilities packaging/keys packaging/stage packaging/sysext
+	shellcheck .ci/breaking .ci/compare-builds .ci/debian .ci/fuzz .ci/need .ci/run .ci/tool .ci/vulnerabilities packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
 .PHONY: shape
