@@ -17,6 +17,8 @@ import (
 type Chip struct {
 	// Fault, if set before the first call, is the error of Check, Registers, and Clear.
 	Fault error
+	// PlainInitrd is set for boots with an initrd that does not run systemd, and measures nothing.
+	PlainInitrd bool
 	// Touch, if set before the first call, makes Clear. For power cuts.
 	Touch func(name string, change func() error) error
 
@@ -141,7 +143,11 @@ func (c *Chip) Boot(b tpm.Boot) error {
 		return err
 	}
 	c.Measure(sections...)
-	for _, p := range tpm.UntilReady() {
+	phases := tpm.UntilReady()
+	if c.PlainInitrd {
+		phases = phases[len(tpm.UntilUnlock()):]
+	}
+	for _, p := range phases {
 		c.Measure(tpm.Event{Register: tpm.UKIRegister, Digest: sha256.Sum256([]byte(p)), Phase: p})
 	}
 	return nil

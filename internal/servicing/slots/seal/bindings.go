@@ -13,9 +13,10 @@ import (
 // Bindings are the states of the TPM in which a slot opens the volumes.
 type Bindings struct {
 	// All are the states, one for each phase of the boot from the one that opens the volumes.
-	// The first is what a boot needs. The others let the running system open a key slot, to
+	// A boot needs the first phase. The others let the running system open a key slot, to
 	// bind the volumes to the slot of the next update without a key of a person. They
-	// differ in register 11 only, so that there is one without this register.
+	// differ in register 11 only, so that there is one without this register. A prediction
+	// has the states with an initrd that runs systemd, and those with another one.
 	All []luks.Binding
 	// Interim is set if register 4 is left out, because nobody knows it before the first boot.
 	Interim bool
@@ -43,12 +44,15 @@ func (r Registers) ArePolicyAlone() bool {
 
 func (r Registers) has(n int) bool { return slices.Contains(r, n) }
 
-// phases calls add with the phases of a boot from the unlock on.
+// phases calls add with the phases of a boot from the unlock on: those of an initrd that runs
+// systemd, and those of another initrd, which measures nothing.
 func phases(add func(tpm.Phases) error) error {
-	all := tpm.UntilReady()
-	for n := len(tpm.UntilUnlock()); n <= len(all); n++ {
-		if err := add(all[:n]); err != nil {
-			return err
+	all, unlock := tpm.UntilReady(), len(tpm.UntilUnlock())
+	for _, begin := range []int{0, unlock} {
+		for n := unlock; n <= len(all); n++ {
+			if err := add(all[begin:n]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -33,11 +33,8 @@ func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.
 		if err != nil {
 			return err
 		}
-		if !e.Interim {
-			continue
-		}
 		if err := s.complete(ctx, b, v, *e, to); err != nil {
-			return fmt.Errorf("bind the volume %s to all registers: %w", v.ID, err)
+			return fmt.Errorf("bind the volume %s to the registers of this boot: %w", v.ID, err)
 		}
 	}
 	return nil
@@ -58,15 +55,16 @@ func (s *Sealer) opened(ctx context.Context, v Volume, set Registers) (bool, err
 func (s *Sealer) notOpened(ctx context.Context, v Volume, in slot.Slot, set Registers) error {
 	err := errkind.Errorf(errkind.Unhealthy, "the TPM does not open the volume %s for %s: registers %v had other values than predicted when the system opened it", v.ID, in, []int(set))
 	if log, lerr := s.Chip.Log(ctx); lerr == nil && set.has(tpm.UKIRegister) && len(log.Until(tpm.AfterUnlock).Events) == len(log.Events) {
-		return errkind.WithHint(err, "The system has not recorded its phases: its initrd or its systemd measures nothing. Leave register 11 out of storage.encryption.pcrs.")
+		return errkind.WithHint(err, "The system has not recorded its phases: its systemd measures nothing. Leave register 11 out of storage.encryption.pcrs.")
 	}
 	return errkind.WithHint(err, "Compare `/usr/lib/systemd/systemd-pcrlock log` of this boot with that of the previous system.")
 }
 
-// complete replaces the interim tokens of e. At each moment tokens of one kind are whole.
+// complete replaces the tokens of e by those of the running system. At each moment tokens of one
+// kind are whole.
 func (s *Sealer) complete(ctx context.Context, b Book, v Volume, e record.Sealed, to Registers) error {
 	full, err := s.Running(ctx, to)
-	if err != nil {
+	if err != nil || !e.Making && !e.Interim && slices.Equal(e.Policies, full.policies()) {
 		return err
 	}
 	old := slices.DeleteFunc(slices.Clone(e.Policies), func(p string) bool { return slices.Contains(full.policies(), p) })

@@ -37,8 +37,9 @@ type world struct {
 	recovery luks.Key
 }
 
-func newWorld(t *testing.T, to ...int) *world {
-	w := &world{t: t, to: to, recovery: luks.Key("recovery")}
+func newWorld(t *testing.T, s setup) *world {
+	w := &world{t: t, to: s.to, recovery: luks.Key("recovery")}
+	w.chip.PlainInitrd = s.plain
 	w.sealer = seal.Sealer{Volumes: &w.fake, Chip: &w.chip, Touch: func(_ string, change func() error) error { return change() }}
 	w.fake.Registers, w.fake.Touch, w.chip.Touch = w.chip.All, w.touch, w.touch
 	for _, id := range []string{"data", "swap"} {
@@ -94,7 +95,7 @@ func (w *world) boot() {
 // mustUnlock fails the test if a boot of the slot would not open the volumes.
 func (w *world) mustUnlock(in slot.Slot) {
 	w.t.Helper()
-	at, _ := registersOf(w.t, *w.boots.Of(in))
+	at, _ := registersOf(w.t, *w.boots.Of(in), w.chip.PlainInitrd)
 	for _, v := range w.volumes {
 		if !w.fake.Unlocks(v.Device, at) {
 			head, err := w.fake.Header(w.t.Context(), v.Device)
@@ -104,9 +105,9 @@ func (w *world) mustUnlock(in slot.Slot) {
 }
 
 // registersOf returns the registers of a boot when the volumes are opened, and when it is done.
-func registersOf(t *testing.T, b tpm.Boot) (unlock, ready map[int][]byte) {
+func registersOf(t *testing.T, b tpm.Boot, plain bool) (unlock, ready map[int][]byte) {
 	t.Helper()
-	var would tpmtest.Chip
+	would := tpmtest.Chip{PlainInitrd: plain}
 	if err := would.Boot(b); err != nil {
 		t.Fatal(err)
 	}
@@ -209,8 +210,8 @@ func (w *world) confirm() error {
 }
 
 // installed returns a world that runs from slot A.
-func installed(t *testing.T, to ...int) *world {
-	w := newWorld(t, to...)
+func installed(t *testing.T, s setup) *world {
+	w := newWorld(t, s)
 	if err := w.install(tpmtest.NewBoot(t, "1", "a")); err != nil {
 		t.Fatal(err)
 	}
@@ -256,14 +257,22 @@ func cuts(t *testing.T, prepare func(*testing.T) *world, do func(*world) error, 
 	t.Logf("%d cases", 2*all)
 }
 
+// setup is what a configuration binds to, and whether the initrd runs no systemd.
+type setup struct {
+	to    []int
+	plain bool
+}
+
 var sets = [][]int{{7}, {11}, {4}, {7, 11}, {4, 7, 11}, {}}
 
-func each(t *testing.T, run func(t *testing.T, to []int)) {
+func each(t *testing.T, run func(t *testing.T, s setup)) {
 	for _, to := range sets {
-		t.Run(fmt.Sprint(to), func(t *testing.T) {
-			t.Parallel()
-			run(t, to)
-		})
+		for _, plain := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, plain initrd=%v", to, plain), func(t *testing.T) {
+				t.Parallel()
+				run(t, setup{to, plain})
+			})
+		}
 	}
 }
 
@@ -278,7 +287,16 @@ func (w *world) tokens(want int) {
 	}
 }
 
-// perSlot returns how many tokens a slot has.
+// staged returns how many tokens a slot has before its first boot: Trident does not know whether
+// its initrd runs systemd.
+func staged(to []int) int {
+	if slices.Contains(to, tpm.UKIRegister) {
+		return 6
+	}
+	return 1
+}
+
+// perSlot returns how many tokens a slot has that was booted.
 func perSlot(to []int) int {
 	if slices.Contains(to, tpm.UKIRegister) {
 		return 3
@@ -288,9 +306,9 @@ func perSlot(to []int) int {
 
 func TestPowerCutsWhileAnInstallationSeals(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		boot := tpmtest.NewBoot(t, "1", "a")
-		cuts(t, func(t *testing.T) *world { return newWorld(t, to...) },
+		cuts(t, func(t *testing.T) *world { return newWorld(t, s) },
 			func(w *world) error {
 				if !w.next.Valid() { // else the installed system runs
 					if err := w.install(boot); err != nil {
@@ -302,17 +320,17 @@ func TestPowerCutsWhileAnInstallationSeals(t *testing.T) {
 			},
 			func(w *world) {
 				w.boot()
-				w.tokens(perSlot(to))
+				w.tokens(perSlot(s.to))
 			})
 	})
 }
 
 func TestPowerCutsWhileAnUpdateSeals(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		second, third := tpmtest.NewBoot(t, "2", "b"), tpmtest.NewBoot(t, "2", "c")
 		prepare := func(t *testing.T) *world {
-			w := installed(t, to...)
+			w := installed(t, s)
 			if err := w.stage(second); err != nil {
 				t.Fatal(err)
 			}
@@ -327,27 +345,27 @@ func TestPowerCutsWhileAnUpdateSeals(t *testing.T) {
 			w.mustUnlock(slot.A)
 			w.mustUnlock(slot.B)
 			shared := 0 // both slots give register 7 the same value
-			if !slices.Contains(to, tpm.UKIRegister) && !slices.Contains(to, tpm.LoaderRegister) {
+			if !slices.Contains(s.to, tpm.UKIRegister) && !slices.Contains(s.to, tpm.LoaderRegister) {
 				shared = 1
 			}
-			w.tokens(2*perSlot(to) - shared)
+			w.tokens(perSlot(s.to) + staged(s.to) - shared)
 		})
 	})
 }
 
 func TestPowerCutsWhileAnUpdateIsUndone(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		second := tpmtest.NewBoot(t, "2", "b")
 		cuts(t, func(t *testing.T) *world {
-			w := installed(t, to...)
+			w := installed(t, s)
 			if err := w.stage(second); err != nil {
 				t.Fatal(err)
 			}
 			return w
 		}, (*world).undo, func(w *world) {
 			w.mustUnlock(slot.A)
-			w.tokens(perSlot(to))
+			w.tokens(perSlot(s.to))
 		})
 	})
 }
@@ -355,12 +373,12 @@ func TestPowerCutsWhileAnUpdateIsUndone(t *testing.T) {
 // An update that a power cut stopped is undone, not repeated.
 func TestAnUpdateIsUndoneFromEveryPowerCut(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		second := tpmtest.NewBoot(t, "2", "b")
 		isCut := false
 		cuts(t, func(t *testing.T) *world {
 			isCut = false
-			return installed(t, to...)
+			return installed(t, s)
 		}, func(w *world) error {
 			if !isCut {
 				isCut = true
@@ -371,18 +389,18 @@ func TestAnUpdateIsUndoneFromEveryPowerCut(t *testing.T) {
 			return w.undo()
 		}, func(w *world) {
 			w.mustUnlock(slot.A)
-			w.tokens(perSlot(to))
+			w.tokens(perSlot(s.to))
 		})
 	})
 }
 
 func TestPowerCutsWhileAHostOfUpstreamIsTakenOver(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		boot, second := tpmtest.NewBoot(t, "1", "a"), tpmtest.NewBoot(t, "2", "b")
-		unlock, ready := registersOf(t, boot)
+		unlock, ready := registersOf(t, boot, s.plain)
 		prepare := func(t *testing.T) *world {
-			w := newWorld(t, to...)
+			w := newWorld(t, s)
 			for _, v := range w.volumes {
 				if err := w.fake.Format(t.Context(), v.Volume, w.recovery); err != nil {
 					t.Fatal(err)
@@ -409,17 +427,17 @@ func TestPowerCutsWhileAHostOfUpstreamIsTakenOver(t *testing.T) {
 // Upstream's Trident binds the volumes of a host that boots by GRUB to register 7.
 func TestATokenOfAnotherProgramForTheRunningSlotStays(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		boot, second := tpmtest.NewBoot(t, "1", "a"), tpmtest.NewBoot(t, "2", "b")
-		unlock, _ := registersOf(t, boot)
+		unlock, _ := registersOf(t, boot, s.plain)
 		bound := luks.Binding{PCRs: map[int][]byte{}}
-		for _, n := range to {
+		for _, n := range s.to {
 			bound.PCRs[n] = unlock[n]
 		}
 		isCut := false
 		cuts(t, func(t *testing.T) *world {
 			isCut = false
-			w := newWorld(t, to...)
+			w := newWorld(t, s)
 			for _, v := range w.volumes {
 				if err := w.fake.Format(t.Context(), v.Volume, w.recovery); err != nil {
 					t.Fatal(err)
@@ -449,9 +467,9 @@ func TestATokenOfAnotherProgramForTheRunningSlotStays(t *testing.T) {
 // The step "seal" is repeated alone: the steps before it are done.
 func TestPowerCutsWhileASlotIsSealed(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, to []int) {
+	each(t, func(t *testing.T, s setup) {
 		second := tpmtest.NewBoot(t, "2", "b")
-		cuts(t, func(t *testing.T) *world { return installed(t, to...) }, func(w *world) error {
+		cuts(t, func(t *testing.T) *world { return installed(t, s) }, func(w *world) error {
 			next, err := w.sealer.Predict(t.Context(), w.to, w.boots.A, second)
 			if err != nil {
 				return err
@@ -461,8 +479,8 @@ func TestPowerCutsWhileASlotIsSealed(t *testing.T) {
 			w.mustUnlock(slot.A)
 			w.set(slot.B, &second)
 			w.mustUnlock(slot.B)
-			all := 2 * perSlot(to)
-			if !slices.Contains(to, tpm.UKIRegister) && !slices.Contains(to, tpm.LoaderRegister) {
+			all := perSlot(s.to) + staged(s.to)
+			if !slices.Contains(s.to, tpm.UKIRegister) && !slices.Contains(s.to, tpm.LoaderRegister) {
 				all = 1
 			}
 			w.tokens(all)
