@@ -158,3 +158,136 @@ func TestAHostOnMirroredDisksBootsFromEitherAndIsRebuilt(t *testing.T) {
 	lap("booted without the first disk")
 	g.checkBooted(images[0].Image)
 }
+
+// sealed returns a Host Configuration with an encrypted volume for /data and encrypted swap,
+// which the TPM opens while register 11 has the value of the kernel image.
+func (i hostedImage) sealed() string {
+	return fmt.Sprintf(`image: {url: %q, sha384: %s}
+storage:
+  disks:
+  - id: disk
+    device: /dev/disk/by-id/virtio-disk0
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 256M}
+    - {id: root-a, type: root, size: 1536M}
+    - {id: root-b, type: root, size: 1536M}
+    - {id: locked-data, type: linux-generic, size: 128M}
+    - {id: locked-swap, type: swap, size: 128M}
+    - {id: trident, type: linux-generic, size: grow}
+  encryption:
+    recoveryKeyUrl: file:///root/recovery.key
+    pcrs: [11]
+    volumes:
+    - {id: data, deviceName: data, deviceId: locked-data}
+    - {id: swap, deviceName: swap, deviceId: locked-swap}
+  abUpdate: {volumePairs: [{id: root, volumeAId: root-a, volumeBId: root-b}]}
+  swap: [swap]
+  filesystems:
+  - {deviceId: esp, mountPoint: {path: /boot/efi, options: umask=0077}}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+  - {deviceId: data, source: new, mountPoint: /data}
+os: {hostname: lab-installed}
+internalParams: {trialTime: 4min}
+`, i.url, i.SHA384)
+}
+
+const recoveryKey = "a recovery key of the test"
+
+// checkUnlocked checks that the volumes are open, without anybody at the console.
+func (g *guest) checkUnlocked(when string) {
+	g.t.Helper()
+	if got := g.sh("findmnt -no SOURCE /data; swapon --noheadings --show=NAME"); got != "/dev/mapper/data\n/dev/dm-0" && got != "/dev/mapper/data\n/dev/dm-1" {
+		g.t.Errorf("%s: the volumes are %q", when, got)
+	}
+}
+
+func TestEncryptedVolumesOpenByTheTPMInEitherSlotAndByTheRecoveryKey(t *testing.T) {
+	t.Parallel()
+	lap := stopwatch(t)
+	g := liveGuestOn(t, lab.Options{TPM: true, Disks: []int64{5 << 10}})
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"}))
+	g.sh("umask 077; printf %s '" + recoveryKey + "' >/root/recovery.key")
+	lap("live system")
+	g.installAs(images[0].sealed())
+	lap("installed")
+	g.checkUnlocked("after the installation")
+	g.sh("echo kept >/data/file; sync")
+	t.Log(g.sh("cat /etc/crypttab /etc/fstab; cryptsetup luksDump /dev/disk/by-partlabel/locked-data | sed -n '/Tokens/,$p'"))
+
+	images = g.serveImages(images[0].Image, images[1].Image)
+	update := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].sealed()))
+	if update.code != 0 {
+		t.Fatalf("update: %+v", update)
+	}
+	g.awaitSettled()
+	lap("updated")
+	g.checkBooted(images[1].Image)
+	g.checkUnlocked("after the update")
+	if back := g.runAcrossReboots(g.BootAgain, "rollback"); back.code != 0 {
+		t.Fatalf("rollback: %+v", back)
+	}
+	g.awaitSettled()
+	lap("rolled back")
+	g.checkBooted(images[0].Image)
+	g.checkUnlocked("after the rollback")
+	if got := g.sh("cat /data/file"); got != "kept" {
+		t.Errorf("the file on the volume has %q", got)
+	}
+
+	// Register 11 changes as if another kernel had booted.
+	g.sh("umount /data; systemctl stop systemd-cryptsetup@data.service; /usr/lib/systemd/systemd-pcrextend --graceful --pcr=11 changed || /usr/lib/systemd/systemd-pcrextend changed")
+	const attach = "systemd-cryptsetup attach data /dev/disk/by-partlabel/locked-data "
+	if got := g.sh(attach + "none luks,tpm2-device=auto,headless=true && echo open || echo shut"); got != "shut" {
+		t.Errorf("after register 11 has changed the volume is %s", got)
+	}
+	g.sh("printf %s '" + recoveryKey + "' | cryptsetup open --key-file=- /dev/disk/by-partlabel/locked-data data && mount /dev/mapper/data /data && grep kept /data/file")
+
+	// The key is nowhere but in the volumes.
+	if got := g.sh("grep -rlF '" + recoveryKey + "' /var/lib/trident /var/log /run/log /etc 2>/dev/null || true; journalctl | grep -cF '" + recoveryKey + "' || true"); got != "0" {
+		t.Errorf("the recovery key is in %s", got)
+	}
+}
+
+func TestAHostThatBootsByGRUBIsInstalledUpdatedAndFallsBack(t *testing.T) {
+	t.Parallel()
+	lap := stopwatch(t)
+	g := liveGuest(t)
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0", Grub: true}),
+		buildSystem(t, osimage.Spec{Version: "2.0.0", Grub: true}), buildSystem(t, osimage.Spec{Version: "3.0.0", Grub: true, Fault: osimage.DoesNotBoot}))
+	lap("live system and images")
+	g.installAs(images[0].config(""))
+	lap("installed")
+	g.checkOS(images[0], "volume-a")
+	t.Log(g.sh("cat /proc/cmdline; efibootmgr; find /boot/efi -type f; cat /boot/efi/EFI/AZLA/grub.cfg"))
+
+	again := func() []hostedImage { return g.serveImages(images[0].Image, images[1].Image, images[2].Image) }
+	again()
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].config(""))); said.code != 0 {
+		t.Fatalf("update: %+v", said)
+	}
+	g.awaitSettled()
+	lap("updated")
+	g.checkOS(images[1], "volume-b")
+
+	again()
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[2].config(""))); said.code == 0 {
+		t.Errorf("an update that does not boot: %+v", said)
+	}
+	g.awaitSettled()
+	lap("fallen back")
+	g.checkOS(images[1], "volume-b")
+
+	again()
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[0].config(""))); said.code != 0 {
+		t.Fatalf("another update: %+v", said)
+	}
+	g.awaitSettled()
+	if back := g.runAcrossReboots(g.BootAgain, "rollback"); back.code != 0 {
+		t.Fatalf("rollback: %+v", back)
+	}
+	g.awaitSettled()
+	lap("updated and rolled back")
+	g.checkOS(images[1], "volume-b")
+}

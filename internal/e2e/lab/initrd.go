@@ -78,7 +78,8 @@ func kernelPayload(image []byte) ([]byte, error) {
 	return payload, nil
 }
 
-// makeInitrd packs busybox, mdadm with its libraries, the drivers and the init of the lab.
+// makeInitrd packs busybox, mdadm and findfs with their libraries, the drivers and the init of
+// the lab.
 func makeInitrd(ctx context.Context, tree, out string) error {
 	init, err := guest.ReadFile("guest/init")
 	if err != nil {
@@ -92,11 +93,11 @@ func makeInitrd(ctx context.Context, tree, out string) error {
 		{"bin", 0o40755, nil}, {"dev", 0o40755, nil}, {"lib", 0o40755, nil}, {"proc", 0o40755, nil}, {"root", 0o40755, nil}, {"run", 0o40755, nil}, {"sys", 0o40755, nil},
 		{"init", 0o100755, init}, {"bin/busybox", 0o100755, busybox},
 	}
-	arrays, err := withLibraries(ctx, tree, "usr/sbin/mdadm", "bin/mdadm")
+	more, err := withLibraries(ctx, tree, map[string]string{"bin/mdadm": "usr/sbin/mdadm", "bin/findfs": "usr/sbin/findfs"})
 	if err != nil {
 		return err
 	}
-	files = append(files, arrays...)
+	files = append(files, more...)
 	for _, module := range []string{
 		"drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/md/md-mod", "drivers/md/raid1",
 	} {
@@ -117,17 +118,19 @@ func makeInitrd(ctx context.Context, tree, out string) error {
 	return f.Close()
 }
 
-// withLibraries returns a program of the tree under the path at, and the libraries that it
-// needs under the paths that ldd(1) names.
-func withLibraries(ctx context.Context, tree, program, at string) ([]cpioFile, error) {
-	said, err := tool(ctx, true, "chroot", tree, "ldd", "/"+program)
-	if err != nil {
-		return nil, err
-	}
-	paths := map[string]string{at: program}
-	for word := range strings.FieldsSeq(string(said)) {
-		if strings.HasPrefix(word, "/") {
-			paths[strings.TrimPrefix(word, "/")] = word
+// withLibraries returns programs of the tree by their new paths, and the libraries that they
+// need under the paths that ldd(1) names.
+func withLibraries(ctx context.Context, tree string, programs map[string]string) ([]cpioFile, error) {
+	paths := maps.Clone(programs)
+	for _, program := range programs {
+		said, err := tool(ctx, true, "chroot", tree, "ldd", "/"+program)
+		if err != nil {
+			return nil, err
+		}
+		for word := range strings.FieldsSeq(string(said)) {
+			if strings.HasPrefix(word, "/") {
+				paths[strings.TrimPrefix(word, "/")] = word
+			}
 		}
 	}
 	var files []cpioFile

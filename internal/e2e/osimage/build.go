@@ -57,8 +57,7 @@ func (b *build) dress(s Spec) error {
 	return nil
 }
 
-// makeESP makes the UKI with the ukify of the tree, and a file system with the UKI and
-// systemd-boot.
+// makeESP makes the file system with the boot loader of the image.
 func (b *build) makeESP(ctx context.Context, initrd string) error {
 	kernels, err := filepath.Glob(filepath.Join(b.tree, "boot/vmlinuz-*"))
 	if err != nil {
@@ -74,23 +73,12 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 			return err
 		}
 	}
-	const loader = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
-	if err := run(ctx, "cp", initrd, filepath.Join(b.tree, "tmp/initrd")); err != nil {
-		return err
+	fill := b.withUKI
+	if b.uki == "" {
+		fill = b.withGrub
 	}
-	_, err = inTree(ctx, b.tree, "ukify", "build", "--linux=/boot/vmlinuz-"+b.kernel, "--initrd=/tmp/initrd", "--uname="+b.kernel,
-		"--os-release=@/usr/lib/os-release", "--cmdline="+b.cmdline(), "--output=/tmp/uki.efi")
-	if err != nil {
+	if err := fill(ctx, initrd, esp); err != nil {
 		return err
-	}
-	for _, c := range [][]string{
-		{"mv", filepath.Join(b.tree, "tmp/uki.efi"), filepath.Join(esp, "EFI/Linux", b.uki)},
-		{"rm", filepath.Join(b.tree, "tmp/initrd")},
-		{"cp", filepath.Join(b.tree, loader), filepath.Join(esp, "EFI/BOOT/BOOTX64.EFI")},
-	} {
-		if err := run(ctx, c[0], c[1:]...); err != nil {
-			return err
-		}
 	}
 	size, err := sizeOf(esp)
 	if err != nil {
@@ -105,6 +93,47 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 		return err
 	}
 	return run(ctx, "mcopy", "-s", "-i", fat, filepath.Join(esp, "EFI"), "::")
+}
+
+// withUKI makes the UKI with the ukify of the tree, and puts it and systemd-boot into esp.
+func (b *build) withUKI(ctx context.Context, initrd, esp string) error {
+	const loader = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+	if err := run(ctx, "cp", initrd, filepath.Join(b.tree, "tmp/initrd")); err != nil {
+		return err
+	}
+	_, err := inTree(ctx, b.tree, "ukify", "build", "--linux=/boot/vmlinuz-"+b.kernel, "--initrd=/tmp/initrd", "--uname="+b.kernel,
+		"--os-release=@/usr/lib/os-release", "--cmdline="+b.cmdline(), "--output=/tmp/uki.efi")
+	if err != nil {
+		return err
+	}
+	for _, c := range [][]string{
+		{"mv", filepath.Join(b.tree, "tmp/uki.efi"), filepath.Join(esp, "EFI/Linux", b.uki)},
+		{"rm", filepath.Join(b.tree, "tmp/initrd")},
+		{"cp", filepath.Join(b.tree, loader), filepath.Join(esp, "EFI/BOOT/BOOTX64.EFI")},
+	} {
+		if err := run(ctx, c[0], c[1:]...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withGrub makes a GRUB without a prefix, and puts it into esp, also in the place of shim. The
+// kernel and the configuration that Trident reads are in the tree.
+func (b *build) withGrub(ctx context.Context, initrd, esp string) error {
+	grub := filepath.Join(esp, "EFI/BOOT/grubx64-noprefix.efi")
+	modules := strings.Fields("part_gpt fat ext2 search search_fs_uuid normal linux configfile test echo minicmd reboot")
+	if err := run(ctx, "grub-mkimage", append([]string{"-O", "x86_64-efi", "-p", "", "-o", grub}, modules...)...); err != nil {
+		return err
+	}
+	boot := filepath.Join(b.tree, "boot")
+	config := fmt.Sprintf("menuentry 'Debian' {\n\tlinux /boot/vmlinuz-%[1]s %[2]s\n\tinitrd /boot/initrd.img-%[1]s\n}\n", b.kernel, b.cmdline())
+	return errors.Join(
+		run(ctx, "cp", grub, filepath.Join(esp, "EFI/BOOT/BOOTX64.EFI")),
+		run(ctx, "cp", initrd, filepath.Join(boot, "initrd.img-"+b.kernel)),
+		os.MkdirAll(filepath.Join(boot, "grub2"), 0o755),
+		os.WriteFile(filepath.Join(boot, "grub2/grub.cfg"), []byte(config), 0o644),
+	)
 }
 
 // EmptyESP returns a function that writes an empty ESP of this size in MiB.
@@ -140,7 +169,11 @@ func (b *build) makeRoot(ctx context.Context) error {
 	if err := b.listPackages(ctx); err != nil {
 		return err
 	}
-	for _, pattern := range []string{"boot/*-" + b.kernel, "usr/lib/python3*", "usr/bin/python3*", "usr/share/python3"} {
+	patterns := []string{"usr/lib/python3*", "usr/bin/python3*", "usr/share/python3"}
+	if b.uki != "" {
+		patterns = append(patterns, "boot/*-"+b.kernel)
+	}
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(filepath.Join(b.tree, pattern))
 		if err != nil {
 			return err
@@ -210,14 +243,18 @@ func (b *build) write(ctx context.Context, path string) (sha384 string, err erro
 	if err != nil {
 		return "", err
 	}
-	entry := image.BootEntry{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/" + b.uki, Cmdline: b.cmdline(), Kernel: b.kernel}
+	loader := image.Bootloader{Type: image.GRUB}
+	if b.uki != "" {
+		entry := image.BootEntry{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/" + b.uki, Cmdline: b.cmdline(), Kernel: b.kernel}
+		loader = image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{entry}}}
+	}
 	out, err := os.Create(path)
 	if err != nil {
 		return "", err
 	}
 	sha384, err = image.Write(ctx, out, image.Spec{
 		Arch: image.AMD64, OSRelease: image.OSRelease(b.osRelease), Packages: b.packages,
-		Bootloader: image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{entry}}},
+		Bootloader: loader,
 		Disk:       disk, DiskSize: size, Temp: b.dir,
 		Mounts: []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, {Number: 2, MountPoint: "/"}},
 	}, nil)

@@ -1,6 +1,6 @@
 // Package osimage makes COSI images of Debian 13 with Trident installed, which boot by
-// systemd-boot and a unified kernel image, for the tests that install and update machines.
-// It also makes images with each kind of fault.
+// systemd-boot and a unified kernel image, or by GRUB, for the tests that install and update
+// machines. It also makes images with each kind of fault.
 //
 // The tree of an image is the tree of package lab with the packages of package product
 // installed. Images differ only in what a test asks for, so that a failure has no other cause.
@@ -58,13 +58,14 @@ type Image struct {
 	Path     string
 	SHA384   string // of its metadata
 	RootUUID string // of the root file system
-	UKI      string // name of the one file in EFI/Linux
+	UKI      string // name of the one file in EFI/Linux; "" with GRUB
 }
 
 // A Spec describes an image.
 type Spec struct {
 	Version string // of the image: IMAGE_VERSION, and part of its name and UUIDs
 	Fault   Fault  // "" is a good one
+	Grub    bool   // boots by GRUB, which is built on this machine, without shim
 	// Mutate changes the tree of the root, last.
 	Mutate func(tree string) error
 }
@@ -133,6 +134,9 @@ const makeLimit = 10 * time.Minute
 // a mutated image at each call, with new UUIDs.
 func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
 	name := "debian_" + s.Version
+	if s.Grub {
+		name += "_grub"
+	}
 	if s.Fault != "" {
 		name += "_" + string(s.Fault)
 	}
@@ -170,7 +174,9 @@ func (m *Maker) make(ctx context.Context, name string, s Spec) (img Image, err e
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	b := &build{dir: work, tree: filepath.Join(work, "tree"), version: s.Version, root: derive("root of " + name)}
-	b.uki = fmt.Sprintf("debian-%s.efi", s.Version)
+	if !s.Grub {
+		b.uki = fmt.Sprintf("debian-%s.efi", s.Version)
+	}
 	if err := copyTree(ctx, m.tree, b.tree); err != nil {
 		return Image{}, err
 	}
@@ -193,8 +199,8 @@ type build struct {
 	dir, tree string
 	version   string
 	root      gpt.GUID // of the root file system
-	uki       string
-	kernel    string // release
+	uki       string   // "" with GRUB
+	kernel    string   // release
 	osRelease string
 	packages  []image.Package
 }
