@@ -22,7 +22,7 @@ import (
 
 // defaultBudget is how many seconds guests may run in one run of .ci/run, all guests
 // added up. Two guests run at a time, so half of that time passes on the clock.
-const defaultBudget = 4100
+const defaultBudget = 4400
 
 const tablePath = "internal/e2e/rotation/scenarios.txt"
 
