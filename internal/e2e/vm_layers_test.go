@@ -291,3 +291,84 @@ func TestAHostThatBootsByGRUBIsInstalledUpdatedAndFallsBack(t *testing.T) {
 	lap("updated and rolled back")
 	g.checkOS(images[1], "volume-b")
 }
+
+// verified returns a Host Configuration for an image with a verified /usr.
+func (i hostedImage) verified() string {
+	return fmt.Sprintf(`image: {url: %q, sha384: %s}
+storage:
+  disks:
+  - id: disk
+    device: /dev/disk/by-id/virtio-disk0
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 384M}
+    - {id: root-a, type: root, size: 512M}
+    - {id: root-b, type: root, size: 512M}
+    - {id: usr-a, type: usr, size: 1280M}
+    - {id: usr-b, type: usr, size: 1280M}
+    - {id: hash-a, type: usr-verity, size: 32M}
+    - {id: hash-b, type: usr-verity, size: 32M}
+    - {id: trident, type: linux-generic, size: grow}
+  abUpdate:
+    volumePairs:
+    - {id: root, volumeAId: root-a, volumeBId: root-b}
+    - {id: usr-data, volumeAId: usr-a, volumeBId: usr-b}
+    - {id: usr-hash, volumeAId: hash-a, volumeBId: hash-b}
+  verity: [{id: usr, name: usr, dataDeviceId: usr-data, hashDeviceId: usr-hash, corruptionOption: panic}]
+  filesystems:
+  - {deviceId: esp, mountPoint: {path: /boot/efi, options: umask=0077}}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: usr, mountPoint: {path: /usr, options: ro}}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+os: {hostname: lab-installed}
+internalParams: {trialTime: 4min}
+`, i.url, i.SHA384)
+}
+
+func TestAVerifiedUsrIsUpdatedAndAChangedByteIsFound(t *testing.T) {
+	t.Parallel()
+	lap := stopwatch(t)
+	g := liveGuest(t)
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0", Verity: true}), buildSystem(t, osimage.Spec{Version: "2.0.0", Verity: true}))
+	lap("live system and images")
+	g.installAs(images[0].verified())
+	lap("installed")
+	g.checkBooted(images[0].Image)
+	const opened = "dmsetup table --target verity | cut -d ' ' -f 1,4; findmnt -no SOURCE,OPTIONS /usr"
+	if got := g.sh(opened); !strings.Contains(got, "usr: verity") || !strings.Contains(got, "/dev/mapper/usr ro") {
+		t.Errorf("/usr is %q", got)
+	}
+
+	// A byte of the idle slot changes between staging and finalizing.
+	images = g.serveImages(images[0].Image, images[1].Image)
+	if out, errs, code := g.trident("update", g.file(images[1].verified()), "--allowed-operations", "stage"); code != 0 {
+		t.Fatalf("stage: %d: %s%s", code, out, errs)
+	}
+	lap("staged")
+	g.sh("printf x | dd of=/dev/disk/by-partlabel/usr-b bs=1 seek=20M conv=notrunc,fsync oflag=seek_bytes status=none")
+	if out, errs, code := g.trident("update", g.file(images[1].verified()), "--allowed-operations", "finalize"); code == 0 || !strings.Contains(errs, "does not match its hash") {
+		t.Errorf("finalize with a changed byte: %d: %s%s", code, out, errs)
+	}
+	lap("refused")
+	g.checkBooted(images[0].Image)
+
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].verified())); said.code != 0 {
+		t.Fatalf("update: %+v", said)
+	}
+	g.awaitSettled()
+	lap("updated")
+	g.checkBooted(images[1].Image)
+	if got := g.sh(opened); !strings.Contains(got, "usr: verity") {
+		t.Errorf("/usr is %q", got)
+	}
+
+	// A byte of the old slot changes before the rollback: the kernel panics in the trial, and
+	// the new system boots again.
+	g.sh("for at in $(seq 4 8 200); do printf x | dd of=/dev/disk/by-partlabel/usr-a bs=1 seek=${at}M conv=notrunc,fsync oflag=seek_bytes status=none; done")
+	if back := g.runAcrossReboots(g.BootAgain, "rollback"); back.code == 0 {
+		t.Errorf("rollback to a changed system: %+v", back)
+	}
+	g.awaitSettled()
+	lap("fallen back")
+	g.checkBooted(images[1].Image)
+}

@@ -49,7 +49,7 @@ func Networked() Recipe {
 // Installed is Debian 13 as the tests install it: with a boot loader, besides the packages
 // of a guest.
 func Installed() Recipe {
-	more := []string{"systemd-boot-efi", "systemd-ukify", "python3-pefile", "python3-cffi-backend", "netplan-generator"}
+	more := []string{"systemd-boot-efi", "systemd-ukify", "python3-pefile", "python3-cffi-backend", "netplan-generator", "dracut-core", "cpio"}
 	return Recipe{Name: "installed", Suite: "trixie", Packages: slices.Concat(packages(), forTPM(), more), Fstab: true}
 }
 

@@ -59,14 +59,9 @@ func (b *build) dress(s Spec) error {
 
 // makeESP makes the file system with the boot loader of the image.
 func (b *build) makeESP(ctx context.Context, initrd string) error {
-	kernels, err := filepath.Glob(filepath.Join(b.tree, "boot/vmlinuz-*"))
-	if err != nil {
+	if err := b.findKernel(); err != nil {
 		return err
 	}
-	if len(kernels) != 1 {
-		return fmt.Errorf("find the tree's kernel: there are %d, want 1", len(kernels))
-	}
-	b.kernel = strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
 	esp := filepath.Join(b.dir, "esp")
 	for _, dir := range []string{"EFI/BOOT", "EFI/Linux"} {
 		if err := os.MkdirAll(filepath.Join(esp, dir), 0o755); err != nil {
@@ -93,6 +88,18 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 		return err
 	}
 	return run(ctx, "mcopy", "-s", "-i", fat, filepath.Join(esp, "EFI"), "::")
+}
+
+func (b *build) findKernel() error {
+	kernels, err := filepath.Glob(filepath.Join(b.tree, "boot/vmlinuz-*"))
+	if err == nil && len(kernels) != 1 {
+		err = fmt.Errorf("find the tree's kernel: there are %d, want 1", len(kernels))
+	}
+	if err != nil {
+		return err
+	}
+	b.kernel = strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+	return nil
 }
 
 // withUKI makes the UKI with the ukify of the tree, and puts it and systemd-boot into esp.
@@ -161,7 +168,7 @@ func (m *Maker) EmptyESP(ctx context.Context, mib int64) func(io.Writer) error {
 	}
 }
 
-func (b *build) cmdline() string { return lab.Cmdline("UUID=" + b.root.String()) }
+func (b *build) cmdline() string { return lab.Cmdline("UUID="+b.root.String()) + b.usr.arguments() }
 
 // makeRoot makes the root file system of the tree, without the files that only ukify needs,
 // because scenarios write it many times on emulated machines.
@@ -169,20 +176,15 @@ func (b *build) makeRoot(ctx context.Context) error {
 	if err := b.listPackages(ctx); err != nil {
 		return err
 	}
-	patterns := []string{"usr/lib/python3*", "usr/bin/python3*", "usr/share/python3"}
+	patterns := forUkify()
 	if b.uki != "" {
 		patterns = append(patterns, "boot/*-"+b.kernel)
 	}
-	for _, pattern := range patterns {
-		found, err := filepath.Glob(filepath.Join(b.tree, pattern))
-		if err != nil {
-			return err
-		}
-		for _, path := range found {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-		}
+	if b.usr.rootHash != "" {
+		patterns = append(patterns, "usr/*")
+	}
+	if err := removeAll(b.tree, patterns...); err != nil {
+		return err
 	}
 	size, err := sizeOf(b.tree)
 	if err != nil {
@@ -194,6 +196,26 @@ func (b *build) makeRoot(ctx context.Context) error {
 	}
 	id := b.root.String()
 	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
+}
+
+// forUkify returns the patterns of the files that only ukify needs.
+func forUkify() []string {
+	return []string{"usr/lib/python3*", "usr/bin/python3*", "usr/share/python3"}
+}
+
+func removeAll(tree string, patterns ...string) error {
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(filepath.Join(tree, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range found {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // listPackages returns the packages of the tree by dpkg and by rpm.
@@ -223,7 +245,13 @@ func (b *build) listPackages(ctx context.Context) error {
 // write puts the image together.
 func (b *build) write(ctx context.Context, path string) (sha384 string, err error) {
 	var parts []image.Part
-	for _, kind := range []string{"esp", "root"} {
+	kinds := []string{"esp", "root"}
+	mounts := []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, {Number: 2, MountPoint: "/"}}
+	if b.usr.rootHash != "" {
+		kinds = append(kinds, "usr", "usr-verity")
+		mounts = append(mounts, image.Mount{Number: 3, MountPoint: "/usr", HashTree: 4, RootHash: b.usr.rootHash})
+	}
+	for _, kind := range kinds {
 		f, err := os.Open(filepath.Join(b.dir, kind+".img"))
 		if err != nil {
 			return "", err
@@ -256,7 +284,7 @@ func (b *build) write(ctx context.Context, path string) (sha384 string, err erro
 		Arch: image.AMD64, OSRelease: image.OSRelease(b.osRelease), Packages: b.packages,
 		Bootloader: loader,
 		Disk:       disk, DiskSize: size, Temp: b.dir,
-		Mounts: []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, {Number: 2, MountPoint: "/"}},
+		Mounts: mounts,
 	}, nil)
 	return sha384, errors.Join(err, out.Close())
 }

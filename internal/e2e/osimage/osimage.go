@@ -66,6 +66,9 @@ type Spec struct {
 	Version string // of the image: IMAGE_VERSION, and part of its name and UUIDs
 	Fault   Fault  // "" is a good one
 	Grub    bool   // boots by GRUB, which is built on this machine, without shim
+	// Verity is set for an image whose /usr is a file system of its own with a hash tree. Its
+	// initrd is dracut's, which opens /usr by systemd-veritysetup; corrupt data is a panic.
+	Verity bool
 	// Mutate changes the tree of the root, last.
 	Mutate func(tree string) error
 }
@@ -137,6 +140,9 @@ func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
 	if s.Grub {
 		name += "_grub"
 	}
+	if s.Verity {
+		name += "_verity"
+	}
 	if s.Fault != "" {
 		name += "_" + string(s.Fault)
 	}
@@ -183,7 +189,13 @@ func (m *Maker) make(ctx context.Context, name string, s Spec) (img Image, err e
 	if err := b.dress(s); err != nil {
 		return Image{}, err
 	}
-	if err := b.makeESP(ctx, m.lab.Initrd); err != nil {
+	initrd := m.lab.Initrd
+	if s.Verity {
+		if initrd, err = b.verifyUsr(ctx, derive("usr of "+name), derive("usr hashes of "+name)); err != nil {
+			return Image{}, err
+		}
+	}
+	if err := b.makeESP(ctx, initrd); err != nil {
 		return Image{}, err
 	}
 	if err := b.makeRoot(ctx); err != nil {
@@ -200,7 +212,8 @@ type build struct {
 	version   string
 	root      gpt.GUID // of the root file system
 	uki       string   // "" with GRUB
-	kernel    string   // release
+	usr       usr
+	kernel    string // release
 	osRelease string
 	packages  []image.Package
 }
