@@ -94,7 +94,7 @@ func TestAnInstallationResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) 
 
 func TestAnInstallationResumesAfterPowerCutsUntilItIsKept(t *testing.T) {
 	t.Parallel()
-	installGoesOn(t, doing(append(slices.Clone(untilReboot), "booted", "health", "settle")...))
+	installGoesOn(t, doing(append(slices.Clone(untilReboot), "booted", "unlock", "health", "settle")...))
 }
 
 func installGoesOn(t *testing.T, cuts []cut) {
@@ -146,7 +146,7 @@ func TestAnUnhealthyInstallationIsUndoneDespitePowerCuts(t *testing.T) {
 	lap("live system and image")
 	s := g.sweepInstall(bad, hostedImage.soonUnhealthy)
 	s.boot = nil // all of it is in what was installed
-	s.cutEach(cutsOfThisRun(t, undoing("health", "reboot", "try", "finalize", "boot files", "image", "begin")))
+	s.cutEach(cutsOfThisRun(t, undoing("health", "reboot", "try", "finalize", "boot files", "seal", "image", "begin")))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	g.checkNotInstalled(op, "Failed health check(s) during")

@@ -63,8 +63,8 @@ func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 // sweeps that cut the power in them.
 var (
 	whileWritten = []string{"begin", "management os", "image", "pre-servicing", "partition", "write", "post-provision"}
-	untilReboot  = []string{"configure", "post-configure", "labels", "boot files", "stage", "finalize", "try", "reboot"}
-	inTrial      = []string{"booted", "settle", "health"}
+	untilReboot  = []string{"configure", "post-configure", "labels", "seal", "boot files", "stage", "finalize", "try", "reboot"}
+	inTrial      = []string{"booted", "unlock", "settle", "health"}
 )
 
 // A sweep is one operation that loses its power in one step after the other.

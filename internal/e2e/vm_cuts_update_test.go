@@ -181,7 +181,7 @@ func TestAFailedTrialIsUndoneDespitePowerCuts(t *testing.T) {
 	lap("installed machine and image")
 	good := buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	s := g.sweepUpdate(old, bad, hostedImage.soonUnhealthy, good)
-	s.cutEach(cutsOfThisRun(t, undoing("reboot", "try", "finalize", "stage", "boot files", "partition", "begin")))
+	s.cutEach(cutsOfThisRun(t, undoing("reboot", "try", "finalize", "stage", "boot files", "seal", "partition", "begin")))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)

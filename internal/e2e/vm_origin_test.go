@@ -28,12 +28,16 @@ type origin struct {
 	url, etag string
 	ranges    bool
 	requests  chan http.Header
-	// holdAt is how many bytes the origin sends before release is closed.
-	holdAt  int
-	release chan struct{}
-	// breaksOff: the first answer ends at holdAt.
+	// holdAt is how many bytes the origin sends, in all answers, before release is closed. held
+	// is closed when it has sent them.
+	holdAt        int
+	held, release chan struct{}
+	// breaksOff: the answer with byte number holdAt ends there.
 	breaksOff bool
-	first     sync.Once
+
+	mu   sync.Mutex
+	sent int // bytes, in all answers
+	once sync.Once
 }
 
 func (g *guest) serve(name string, ranges bool) *origin {
@@ -48,7 +52,7 @@ func (g *guest) serve(name string, ranges bool) *origin {
 	}
 	o := &origin{
 		t: g.t, data: data, url: "http://" + l.Addr().String() + "/" + name, etag: `"an-etag"`, ranges: ranges,
-		requests: make(chan http.Header, 16), release: make(chan struct{}),
+		requests: make(chan http.Header, 4096), held: make(chan struct{}), release: make(chan struct{}),
 	}
 	server := &http.Server{Handler: o}
 	go func() { _ = server.Serve(l) }()
@@ -62,9 +66,6 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Range")
 	}
 	body := &heldBody{Reader: bytes.NewReader(o.data), origin: o, ctx: r.Context()}
-	if o.breaksOff {
-		o.first.Do(func() { body.breaksOff = true })
-	}
 	w.Header().Set("ETag", o.etag)
 	http.ServeContent(w, r, "", time.Time{}, body)
 }
@@ -81,28 +82,41 @@ func (o *origin) nextRequest() http.Header {
 	return nil
 }
 
+// bytesSent returns how many bytes of the image the origin has sent.
+func (o *origin) bytesSent() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sent
+}
+
 // heldBody is the answer to one request.
 type heldBody struct {
 	*bytes.Reader
-	origin    *origin
-	ctx       context.Context
-	breaksOff bool
+	origin *origin
+	ctx    context.Context
 }
 
 func (h *heldBody) Read(p []byte) (int, error) {
-	at := int(h.Size()) - h.Len()
-	if room := h.origin.holdAt - at; room > 0 {
-		return h.Reader.Read(p[:min(room, len(p))])
+	o := h.origin
+	if room := o.holdAt - o.bytesSent(); room > 0 {
+		p = p[:min(room, len(p))]
+	} else {
+		isFirst := false
+		o.once.Do(func() { isFirst = true; close(o.held) })
+		if isFirst && o.breaksOff {
+			return 0, errors.New("broken off")
+		}
+		select {
+		case <-o.release:
+		case <-h.ctx.Done():
+			return 0, io.ErrUnexpectedEOF
+		}
 	}
-	if h.breaksOff {
-		return 0, errors.New("broken off")
-	}
-	select {
-	case <-h.origin.release:
-		return h.Reader.Read(p)
-	case <-h.ctx.Done():
-		return 0, io.ErrUnexpectedEOF
-	}
+	n, err := h.Reader.Read(p)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent += n
+	return n, err
 }
 
 // A follower keeps the events of one operation.

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,20 +87,21 @@ func TestADownloadResumesAfterTheDaemonIsKilledAndTheNewVersionSurvivesAReboot(t
 		_, err := g.api.Upgrade(ctx, client.Source{URL: server.url}, untimedTrial(2*time.Second), events.event)
 		ended <- err
 	}()
-	if h := server.nextRequest(); h.Get("Range") != "" {
-		t.Errorf("the first request asks for %s", h.Get("Range"))
+	select {
+	case <-server.held:
+	case err := <-ended:
+		t.Fatalf("the upgrade has ended: %v", err)
+	case <-time.After(3 * time.Minute):
+		t.Fatalf("the server has sent %d bytes only", server.bytesSent())
 	}
-	g.sh(fmt.Sprintf("timeout 100 sh -c 'until [ $(stat -c %%s /var/lib/trident/self/*.part) = %d ]; do sleep 0.1; done'", server.holdAt))
 	g.sh("systemctl kill --signal KILL --kill-whom main tridentd.service")
-
-	h := server.nextRequest()
-	var from int
-	if _, err := fmt.Sscanf(h.Get("Range"), "bytes=%d-", &from); err != nil || from < 8<<20 || from > server.holdAt || h.Get("If-Range") != server.etag {
-		t.Errorf("the second request asks for %q if it is still %q: %v", h.Get("Range"), h.Get("If-Range"), err)
-	}
 	close(server.release)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
+	}
+	// What was on its way when the daemon was killed is sent again.
+	if most := len(server.data) + 8<<20; server.bytesSent() > most {
+		t.Errorf("the server has sent %d bytes of an image of %d", server.bytesSent(), len(server.data))
 	}
 	events.complete(t)
 	if got := g.sh("journalctl --no-pager -o cat -u tridentd.service"); !strings.Contains(got, "status=9/KILL") || strings.Contains(got, "begun again from the first byte") {
@@ -185,8 +185,13 @@ func TestAnUploadedAndAStagedVersionAreRolledBackByCommand(t *testing.T) {
 		t.Fatalf("trident self stage URL: %d, %q\n%s", code, out, errs)
 	}
 	inOrder(t, errs, "fetch\n", "next try at byte", "begun again from the first byte", "the server does not serve ranges", "verify\n", "probe\n")
-	if first, second := server.nextRequest(), server.nextRequest(); first.Get("Range") != "" || second.Get("Range") == "" || second.Get("If-Range") != server.etag {
-		t.Errorf("asked for %q, then %q", first, second)
+	resumed := false
+	for len(server.requests) > 0 {
+		h := server.nextRequest()
+		resumed = resumed || h.Get("Range") != "" && h.Get("If-Range") == server.etag
+	}
+	if !resumed {
+		t.Error("no request asked for the rest of the same image")
 	}
 	g.checkVersion(good)
 	if out, _, _ := g.trident("self", "status"); !strings.Contains(out, "\n2.1.0 ") || !strings.Contains(out, "staged\n") {

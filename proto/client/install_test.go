@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/proto/client"
@@ -121,16 +123,25 @@ func TestAnInstallationIsFollowedIntoTheSystemThatWasInstalled(t *testing.T) {
 	for name, c := range map[string]struct {
 		after clienttest.Config
 		moved bool
+		slow  bool // the new daemon does not answer at first
 	}{
-		"what was installed": {clienttest.Config{HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}}}, true},
-		"another host":       {clienttest.Config{HostID: "other", Operations: []*operationsv1.Operation{{Id: "op-2", Phase: done}}}, false},
+		"what was installed":         {after: clienttest.Config{HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}}}, moved: true},
+		"what was installed, slowly": {after: clienttest.Config{HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}}}, moved: true, slow: true},
+		"another host":               {after: clienttest.Config{HostID: "other", Operations: []*operationsv1.Operation{{Id: "op-2", Phase: done}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			before, after := clienttest.New(clienttest.Config{HostID: "installer", Script: rebootScript()[:2]}), clienttest.New(c.after)
 			t.Cleanup(after.Close)
-			var rebooted atomic.Bool
-			trident := dial(t, before, client.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			var rebooted, answers atomic.Bool
+			answers.Store(!c.slow)
+			slow := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if method == operationsv1.OperationsService_Get_FullMethodName && rebooted.Load() && !answers.Swap(true) {
+					return status.Error(codes.Unavailable, "the daemon is starting")
+				}
+				return invoke(ctx, method, req, reply, cc, opts...)
+			})
+			trident := dial(t, before, client.WithGRPC(slow), client.WithDialer(func(ctx context.Context) (net.Conn, error) {
 				if rebooted.Load() {
 					return after.Dial(ctx)
 				}

@@ -151,9 +151,13 @@ func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
 		return nil, err
 	}
 	l.endpoint = at
-	if err := c.sameHost(l); err != nil && !c.movedTo(ctx, l) {
+	refusal := c.sameHost(l)
+	if refusal != nil {
+		refusal = c.moveTo(ctx, l, refusal)
+	}
+	if refusal != nil {
 		_ = l.conn.Close()
-		return nil, err
+		return nil, refusal
 	}
 	return l, nil
 }
@@ -250,22 +254,27 @@ func (c *Client) leaves(operation string) {
 	c.leaving = operation
 }
 
-// movedTo accepts a host with another identity if an operation has rebooted the known
+// moveTo accepts a host with another identity if an operation has rebooted the known
 // host and the new host knows the operation: an installed system has its own identity.
-func (c *Client) movedTo(ctx context.Context, l *link) bool {
+// Otherwise it returns the refusal, or why the new host has not answered.
+func (c *Client) moveTo(ctx context.Context, l *link, refusal error) error {
 	c.mu.Lock()
 	operation := c.leaving
 	c.mu.Unlock()
 	if operation == "" {
-		return false
+		return refusal
 	}
-	if _, err := operationsv1.NewOperationsServiceClient(l.conn).Get(ctx, &operationsv1.GetRequest{Id: operation}); err != nil {
-		return false
+	_, err := operationsv1.NewOperationsServiceClient(l.conn).Get(ctx, &operationsv1.GetRequest{Id: operation})
+	switch {
+	case err != nil && (ctx.Err() != nil || status.Code(err) == codes.Unavailable):
+		return whyShaken(ctx, err, nil)
+	case err != nil:
+		return refusal
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.host = l.server.GetHostId()
-	return true
+	return nil
 }
 
 // hopeless reports whether waiting is useless: no endpoint ever accepted a connection,
