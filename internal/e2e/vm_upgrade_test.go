@@ -100,7 +100,7 @@ func TestADownloadResumesAfterTheDaemonIsKilledAndTheNewVersionSurvivesAReboot(t
 		t.Fatal(err)
 	}
 	// What was on its way when the daemon was killed is sent again.
-	if most := len(server.data) + 8<<20; server.bytesSent() > most {
+	if most := len(server.data) + 12<<20; server.bytesSent() > most {
 		t.Errorf("the server has sent %d bytes of an image of %d", server.bytesSent(), len(server.data))
 	}
 	events.complete(t)
