@@ -101,7 +101,7 @@ func (d diskWork) await(ctx context.Context, tools Tools, links bool) error {
 	for _, p := range d.created {
 		paths := []string{p.Path}
 		if links {
-			paths = append(paths, byPartUUID+p.UUID)
+			paths = append(paths, ByPartUUID+p.UUID)
 		}
 		if err := await(ctx, paths...); err != nil {
 			return err

@@ -67,7 +67,7 @@ func VerityArguments(s *hostconfig.Storage, paths map[string]string, in slot.Slo
 		"rd.systemd.verity=1",
 		names.RootHash + rootHash, names.Data + data, names.Hash + hash,
 		names.Options + CorruptionArgument(v.CorruptionOption),
-		names.Mount + "/dev/mapper/" + v.Name,
+		names.Mount + mappedPath(v.Name),
 	}
 	if v.Name != "root" {
 		return out, nil

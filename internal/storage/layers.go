@@ -10,6 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/md"
 )
 
 // stack adds the layers of the configuration without their sizes and UUIDs. The members of
@@ -124,8 +125,8 @@ func capacity(l *Layer, sizes []int64) int64 {
 // nameIsFree returns an error if no device can have the name of l, or if a device that stays
 // has it.
 func (c *planner) nameIsFree(l *Layer, what string) error {
-	if l.Kind == LayerArray && !isArrayName(l.Name) {
-		return errkind.Errorf(errkind.Invalid, "%s: mdadm(8) does not accept the name %q: use up to %d letters, digits, dots, hyphens and underscores, and no dot or hyphen first", what, l.Name, maxArrayName)
+	if l.Kind == LayerArray && !md.IsName(l.Name) {
+		return errkind.Errorf(errkind.Invalid, "%s: mdadm(8) does not accept the name %q: use up to %d letters, digits, dots, hyphens and underscores, and no dot or hyphen first", what, l.Name, md.MaxName)
 	}
 	if l.Kind == LayerEncrypted && !isMappedName(l.Name) {
 		return errkind.Errorf(errkind.Invalid, "%s: crypttab(5) cannot have the name %q: use up to %d letters, digits and the characters #+-.:=@_", what, l.Name, maxMappedName)
@@ -137,25 +138,12 @@ func (c *planner) nameIsFree(l *Layer, what string) error {
 	return errkind.Errorf(errkind.Precondition, "%s: %s is %s (%s), which stays", what, l.Path, o.Is, over(o))
 }
 
-const (
-	// maxArrayName leaves room for the homehost "any:" in a superblock, whose name field has
-	// 32 bytes: mdadm(8) leaves a homehost out that does not fit, and then an initrd does not
-	// start the array when it is degraded.
-	maxArrayName  = 27
-	maxMappedName = 127 // DM_NAME_LEN of linux/dm-ioctl.h, with its zero
-)
-
-const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-// isArrayName reports whether mdadm(8) accepts the name of an array, since version 4.3:
-// a file name of POSIX, section 3.265.
-func isArrayName(name string) bool {
-	return name != "" && len(name) <= maxArrayName && strings.Trim(name, alphanumeric+"._-") == "" && !strings.ContainsRune(".-", rune(name[0]))
-}
+const maxMappedName = 127 // DM_NAME_LEN of linux/dm-ioctl.h, without its zero
 
 // isMappedName reports whether device-mapper makes a file of that name as it is, and a field
 // of crypttab(5) can have it.
 func isMappedName(name string) bool {
+	const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	return name != "" && len(name) <= maxMappedName && strings.Trim(name, alphanumeric+"#+-.:=@_") == "" && name != "." && name != ".." && name != "control" && name[0] != '#'
 }
 

@@ -131,11 +131,12 @@ func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev
 	c.plan.described.Disks = append(c.plan.described.Disks, out)
 	c.plan.disks = append(c.plan.disks, work)
 	for _, p := range out.Partitions {
-		c.plan.paths[p.ID] = byPartUUID + p.UUID
+		c.plan.paths[p.ID] = ByPartUUID + p.UUID
 	}
 }
 
-const byPartUUID = "/dev/disk/by-partuuid/"
+// ByPartUUID is the folder of udev with a link for each partition, by its UUID.
+const ByPartUUID = "/dev/disk/by-partuuid/"
 
 // create places the new partitions of a disk and numbers them.
 func (c *planner) create(want *hostconfig.Disk, have *blockdev.Disk, taken []extent, entries []gpt.Entry) ([]PartitionPlan, error) {

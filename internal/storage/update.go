@@ -70,7 +70,7 @@ func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string
 			action = Write
 			out.Destroys = append(out.Destroys, c.overwrite(path, half, id, disk, p))
 		}
-		c.plan.paths[id] = byPartUUID + p.UUID
+		c.plan.paths[id] = ByPartUUID + p.UUID
 		out.Partitions = append(out.Partitions, PartitionPlan{
 			ID: id, Action: action, Number: p.Number, Path: p.Path, Offset: p.Offset, Size: p.Size,
 			Type: typeName(p.Type), UUID: p.UUID, Label: p.Label,
@@ -103,7 +103,7 @@ func (c *planner) locate(on *blockdev.Disk, id, uuid, label string) (*blockdev.D
 	}
 	if at := c.req.Paths[id]; at != "" {
 		on = nil
-		rest, ok := strings.CutPrefix(path.Clean(at), byPartUUID)
+		rest, ok := strings.CutPrefix(path.Clean(at), ByPartUUID)
 		by, match = at, func(p *blockdev.Partition) bool {
 			return ok && strings.EqualFold(p.UUID, rest) || p.Path == path.Clean(at) || slices.Contains(p.Links, path.Clean(at))
 		}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/luks"
+	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -59,8 +61,8 @@ func notPlanned(id string) error {
 	return errkind.WithName(errkind.Errorf(errkind.NotFound, "no device of this host is %q", id), errkind.NameGetBlockDevicePath)
 }
 
-func arrayPath(name string) string  { return "/dev/md/" + name }
-func mappedPath(name string) string { return "/dev/mapper/" + name }
+func arrayPath(name string) string  { return md.Array{Name: name}.Device() }
+func mappedPath(name string) string { return luks.Volume{Name: name}.Mapped() }
 
 // formats adds the file systems and swap that Apply makes: for an update only those on a
 // half of a pair.

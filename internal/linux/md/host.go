@@ -97,13 +97,10 @@ func (h *Host) create(ctx context.Context, a Array) error {
 
 // check fails for an array that mdadm would refuse, or would ask about.
 func (a Array) check() error {
-	name := func(c rune) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-	}
 	switch {
-	case a.Name == "" || len("any:"+a.Name) > nameSize || a.Name[0] == '.' || a.Name[0] == '-' || slices.ContainsFunc([]rune(a.Name), func(c rune) bool { return !name(c) }):
+	case !IsName(a.Name):
 		err := errkind.Errorf(errkind.Invalid, "%q is not a name for an array", a.Name)
-		return errkind.WithHint(err, "Use at most %d letters, digits, and . _ -, and begin with a letter or a digit.", nameSize-len("any:"))
+		return errkind.WithHint(err, "Use at most %d letters, digits, and . _ -, and begin with a letter or a digit.", MaxName)
 	case a.UUID == UUID{}:
 		return errkind.Errorf(errkind.Internal, "it has no UUID")
 	case len(a.Members) < a.Level.least():

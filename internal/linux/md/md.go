@@ -6,7 +6,10 @@
 // that an initrd assembles the array, also degraded, on whatever host it is.
 package md
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // UUID identifies an array (set_uuid of its superblocks), or a member in it.
 type UUID [16]byte
@@ -38,6 +41,18 @@ const Folder = "/dev/md/"
 // Device returns the path that udev gives the array.
 func (a Array) Device() string { return Folder + a.Name }
 
+// MaxName is the most bytes that the name of an array may have. A superblock has 32 bytes for
+// the homehost "any:", the name and a zero. mdadm(8) leaves out a homehost that does not fit,
+// and then an initrd does not start the array when it is degraded.
+const MaxName = nameSize - 1 - len("any:")
+
+// IsName reports whether mdadm(8) accepts the name of an array, since version 4.3: a file name of
+// POSIX, section 3.265, of at most MaxName bytes that does not begin with a dot or a hyphen.
+func IsName(name string) bool {
+	const first = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+	return name != "" && len(name) <= MaxName && strings.Trim(name, first+".-") == "" && strings.Contains(first, name[:1])
+}
+
 // A Manager changes the arrays of a host. Host is the real one; package mdtest has one in
 // memory, and the suite for both.
 type Manager interface {
@@ -45,14 +60,14 @@ type Manager interface {
 	// members contain. It may be called again after a failure or a power cut: an array
 	// with the same UUID, whole or half made, is stopped and made again.
 	Create(ctx context.Context, a Array) error
-	// Stop stops a running array, by its UUID. No array of that UUID is not an error.
+	// Stop stops a running array, by its UUID. It does nothing if no array has that UUID.
 	Stop(ctx context.Context, id UUID) error
 	// Arrays returns the running arrays of the host.
 	Arrays(ctx context.Context) ([]State, error)
-	// Add adds a device to a running array, which then rebuilds onto it. A device that is a
-	// member already is not an error.
+	// Add adds a device to a running array, which then rebuilds onto it. It does nothing if the
+	// device is a member already.
 	Add(ctx context.Context, id UUID, device string) error
-	// Remove removes a failed or missing member. A device that is no member is not an error.
+	// Remove removes a failed or missing member. It does nothing if the device is not a member.
 	Remove(ctx context.Context, id UUID, device string) error
 }
 

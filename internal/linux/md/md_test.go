@@ -297,7 +297,7 @@ func TestAnArrayIsCreatedWithoutAQuestion(t *testing.T) {
 	if diff := cmp.Diff([]string{want}, *calls); diff != "" {
 		t.Error(diff)
 	}
-	for _, bad := range []string{"", ".x", "-x", "a b", "ä", strings.Repeat("x", 29), "a:b"} {
+	for _, bad := range []string{"", ".x", "-x", "a b", "ä", strings.Repeat("x", 28), strings.Repeat("x", 29), "a:b"} {
 		a.Name = bad
 		if err := h.Create(t.Context(), a); errkind.Of(err) != errkind.Invalid {
 			t.Errorf("the name %q: %v", bad, err)

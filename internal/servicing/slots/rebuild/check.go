@@ -91,7 +91,7 @@ func (s *Service) decideDisk(r *run, v *view, d *disk) error {
 	if !clone && d.home == nil && s.isPrepared(v, d, at) {
 		for i := range d.config.Partitions {
 			id := d.config.Partitions[i].ID
-			setPath(r, id, byPartUUID+labelled(at, &d.config.Partitions[i]).UUID)
+			setPath(r, id, storage.ByPartUUID+labelled(at, &d.config.Partitions[i]).UUID)
 		}
 		r.Logf(slog.LevelInfo, "disk %q (%s) was replaced, and has its partitions already", d.config.ID, at.Path)
 		return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // partition gives the replaced disks their partition tables.
@@ -221,7 +222,7 @@ func (s *Service) redirect(ctx context.Context, r *run) error {
 	}
 	var gone []string
 	for _, p := range r.State.Was {
-		if id, ok := strings.CutPrefix(p.Path, byPartUUID); ok && paths[p.ID] != p.Path {
+		if id, ok := strings.CutPrefix(p.Path, storage.ByPartUUID); ok && paths[p.ID] != p.Path {
 			gone = append(gone, id)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/md"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // view is the disks and arrays of the configuration as they are at one moment.
@@ -127,12 +128,10 @@ func ids(d *hostconfig.Disk) []string {
 	return out
 }
 
-const byPartUUID = "/dev/disk/by-partuuid/"
-
 // on returns the partition with that id on a disk, or nil.
 func (v *view) on(d *blockdev.Disk, id string) *blockdev.Partition {
 	at := v.paths[id]
-	uuid, byUUID := strings.CutPrefix(at, byPartUUID)
+	uuid, byUUID := strings.CutPrefix(at, storage.ByPartUUID)
 	for i := range d.Partitions {
 		p := &d.Partitions[i]
 		if at != "" && (byUUID && strings.EqualFold(p.UUID, uuid) || !byUUID && (p.Path == at || slices.Contains(p.Links, at))) {
