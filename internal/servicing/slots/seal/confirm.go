@@ -12,20 +12,28 @@ import (
 )
 
 // Confirm fails, with kind Unhealthy, if the TPM has not opened the volumes for this boot of a
-// slot, so that the next boot would wait for the recovery key. After the first boot of an
-// installation Confirm replaces the interim tokens of the slot by those of all registers.
+// slot, so that the next boot would wait for the recovery key. After the first boot of a slot
+// Confirm replaces its tokens by those of this boot: with all registers, and for the kind of
+// initrd that it has.
 func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.Slot, to Registers) error {
 	for _, v := range volumes {
 		e := b.of(v.ID, in)
 		if e == nil {
 			continue
 		}
-		opened, err := s.opened(ctx, v, to)
+		now, err := s.Running(ctx, to)
+		if err != nil {
+			return err
+		}
+		opened, err := s.opened(ctx, v, now)
 		if err != nil {
 			return err
 		}
 		if e.Interim && !opened { // else a power cut has stopped complete
-			opened, err = s.opened(ctx, v, interim())
+			var before Bindings
+			if before, err = s.Running(ctx, interim()); err == nil {
+				opened, err = s.opened(ctx, v, before)
+			}
 		}
 		if err == nil && !opened {
 			err = s.notOpened(ctx, v, in, to)
@@ -33,7 +41,7 @@ func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.
 		if err != nil {
 			return err
 		}
-		if err := s.complete(ctx, b, v, *e, to); err != nil {
+		if err := s.complete(ctx, b, v, *e, now); err != nil {
 			return fmt.Errorf("bind the volume %s to the registers of this boot: %w", v.ID, err)
 		}
 	}
@@ -42,11 +50,7 @@ func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.
 
 // opened reports whether a token of v has the values that the registers had in this boot when
 // the system opened the volumes.
-func (s *Sealer) opened(ctx context.Context, v Volume, set Registers) (bool, error) {
-	now, err := s.Running(ctx, set)
-	if err != nil {
-		return false, err
-	}
+func (s *Sealer) opened(ctx context.Context, v Volume, now Bindings) (bool, error) {
 	head, err := s.Volumes.Header(ctx, v.Device)
 	_, ok := head.Bound(now.All[0])
 	return ok, err
@@ -60,12 +64,11 @@ func (s *Sealer) notOpened(ctx context.Context, v Volume, in slot.Slot, set Regi
 	return errkind.WithHint(err, "Compare `/usr/lib/systemd/systemd-pcrlock log` of this boot with that of the previous system.")
 }
 
-// complete replaces the tokens of e by those of the running system. At each moment tokens of one
-// kind are whole.
-func (s *Sealer) complete(ctx context.Context, b Book, v Volume, e record.Sealed, to Registers) error {
-	full, err := s.Running(ctx, to)
-	if err != nil || !e.Making && !e.Interim && slices.Equal(e.Policies, full.policies()) {
-		return err
+// complete replaces the tokens of e by full, those of the running system. At each moment tokens
+// of one kind are whole.
+func (s *Sealer) complete(ctx context.Context, b Book, v Volume, e record.Sealed, full Bindings) error {
+	if !e.Making && !e.Interim && slices.Equal(e.Policies, full.policies()) {
+		return nil
 	}
 	old := slices.DeleteFunc(slices.Clone(e.Policies), func(p string) bool { return slices.Contains(full.policies(), p) })
 	if err := s.enroll(ctx, b, v, e, full, nil); err != nil {
