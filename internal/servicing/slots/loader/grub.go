@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // paramAnyGrub is the internal parameter that allows an image whose GRUB has an ordinary
@@ -52,8 +53,12 @@ func (l *Loader) CheckBoot(e *record.Examined, dir string) error {
 		return err
 	}
 	e.Uname = k.Uname()
-	// A root file system and a UUID are there later; the arguments can be too long already.
-	_, err = k.With(dropped(e.Config), added(e.Config, "/dev/root")).Config("uuid", "/")
+	// The root file system and its UUID come later; the arguments can be too long already.
+	args, err := added(e.Record, e.Plan.Paths(), e.Config, "/dev/root")
+	if err != nil {
+		return err
+	}
+	_, err = k.With(dropped(e.Config), args).Config("uuid", "/")
 	return errkind.WithName(err, errkind.NameUpdateGrubConfigs)
 }
 
@@ -90,6 +95,10 @@ func (l *Loader) grubConfig(r *record.Run, c *hostconfig.Config) (config string,
 	if err != nil {
 		return "", err
 	}
+	args, err := added(&r.State, r.State.Paths.Map(), c, root)
+	if err != nil {
+		return "", err
+	}
 	at := filepath.Join(l.Root, bootRoot)
 	err = l.Machine.WithMount(l.Touch, device, content.Type, at, func() error {
 		k, err := kernelIn(filepath.Join(at, folder))
@@ -99,7 +108,7 @@ func (l *Loader) grubConfig(r *record.Run, c *hostconfig.Config) (config string,
 		if len(k.Initrds) == 0 {
 			r.Logf(slog.LevelWarn, "the image boots without an initrd; Trident makes none")
 		}
-		k = k.With(dropped(c), added(c, root))
+		k = k.With(dropped(c), args)
 		r.Logf(slog.LevelInfo, "GRUB of %s boots /boot/%s with: %s", r.State.Slot, k.Linux, strings.Join(k.Args, " "))
 		config, err = k.Config(content.UUID, folder)
 		return errkind.WithName(err, errkind.NameUpdateGrubConfigs)
@@ -114,6 +123,13 @@ func dropped(c *hostconfig.Config) []string {
 		"root", "roothash", "rd.systemd.verity", "systemd.verity", "systemd.verity_root_data",
 		"systemd.verity_root_hash", "systemd.verity_root_options", "rd.overlayfs",
 	}
+	for _, v := range c.Spec().Storage.Verity {
+		if names, ok := storage.VerityArgumentsOf(v.Name); ok {
+			for _, name := range []string{names.RootHash, names.Data, names.Hash, names.Options, names.Mount} {
+				keys = append(keys, strings.TrimSuffix(name, "="))
+			}
+		}
+	}
 	if c.Spec().OS.SELinux.Mode != "" {
 		keys = append(keys, "security", "selinux", "enforcing")
 	}
@@ -123,14 +139,31 @@ func dropped(c *hostconfig.Config) []string {
 	return keys
 }
 
-// added returns the arguments that the kernel needs for the root file system on a device, and
-// those that the configuration adds. The latter are last: the kernel takes the last value.
-func added(c *hostconfig.Config, device string) []string {
+// added returns the arguments that the kernel needs for the root file system on a device and
+// for verified file systems, and those that the configuration adds. The latter are last: the
+// kernel takes the last value.
+func added(r *record.Record, paths map[string]string, c *hostconfig.Config, device string) ([]string, error) {
 	root := device
-	if id, ok := strings.CutPrefix(device, "/dev/disk/by-partuuid/"); ok {
+	if id, ok := strings.CutPrefix(device, storage.ByPartUUID); ok {
 		root = "PARTUUID=" + id
 	}
-	args := []string{"root=" + root}
+	var args []string
+	spec := &c.Spec().Storage
+	if storage.RootVerity(spec) == nil { // else it has its own
+		args = append(args, "root="+root)
+	}
+	for i := range spec.Verity {
+		v := &spec.Verity[i]
+		at := slices.IndexFunc(r.Parts, func(p record.Part) bool { return p.Tree != nil && p.Tree.Device == v.HashDeviceID })
+		if at < 0 {
+			return nil, errkind.Errorf(errkind.Internal, "no hash tree of the image is for verity device %q", v.ID)
+		}
+		more, err := storage.VerityArguments(spec, paths, r.Slot, v, r.Parts[at].Tree.RootHash)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, more...)
+	}
 	switch c.Spec().OS.SELinux.Mode {
 	case hostconfig.SELinuxEnforcing:
 		args = append(args, "security=selinux", "selinux=1", "enforcing=1")
@@ -145,5 +178,5 @@ func added(c *hostconfig.Config, device string) []string {
 	for _, extra := range c.Spec().OS.KernelCommandLine.ExtraCommandLine {
 		args = append(args, grubcfg.SplitArgs(extra)...)
 	}
-	return args
+	return args, nil
 }
