@@ -154,6 +154,9 @@ func (g guarded) unpacked(f fs.File) (fs.File, error) {
 	if !ok || !pclusters.Compressed(stat.InodeLayout) {
 		return f, nil
 	}
+	if info.IsDir() {
+		return nil, errkind.Errorf(errkind.Corrupt, "folder %s is compressed", info.Name())
+	}
 	content, err := g.clusters.File(uint64(stat.Ino))
 	if err != nil {
 		return nil, err

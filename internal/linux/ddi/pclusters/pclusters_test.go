@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -143,6 +144,21 @@ func TestACutFileSystemIsCorrupt(t *testing.T) {
 	}
 	if faults == nil {
 		t.Error("every file is read from two thirds of the file system")
+	}
+}
+
+func TestACompressedFolderIsCorrupt(t *testing.T) {
+	data := bytes.Clone(sample(t, "lz4"))
+	le := binary.LittleEndian
+	sb := data[1024:]
+	root := data[int(le.Uint32(sb[40:]))<<sb[12]+int(le.Uint16(sb[14:]))*32:]
+	root[0] = root[0]&^0x0e | 3<<1 // the compact layout
+	fsys, err := open(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fs.ReadDir(fsys, "."); errkind.Of(err) != errkind.Corrupt {
+		t.Errorf("kind %s: %v", errkind.Of(err), err)
 	}
 }
 
