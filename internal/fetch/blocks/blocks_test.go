@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ func TestOnlyTheBlocksThatTheHostLacksTravel(t *testing.T) {
 	if sent := r.bytes("/new"); sent > int64(len(r.new))*65/1000+40<<10 {
 		t.Errorf("%d bytes of %d came", sent, len(r.new))
 	}
-	if r.requests > 20 {
-		t.Errorf("%d requests for 103 scattered blocks", r.requests)
+	if r.requested() > 20 {
+		t.Errorf("%d requests for 103 scattered blocks", r.requested())
 	}
 }
 
@@ -84,7 +85,7 @@ func TestEachServerIsReadByItsOwnRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 4<<20, 10)
-			r.limit = limit
+			r.limited(limit)
 			r.mustGet(t)
 			missing := int64(len(r.new)/10) + int64(len(r.new))/100 + 80<<10
 			if sent := r.bytes("/new"); sent > missing && !strings.Contains(name, "whole") {
@@ -97,7 +98,7 @@ func TestEachServerIsReadByItsOwnRules(t *testing.T) {
 func TestAServerWithoutRangesSendsTheWholeFileIfTheBudgetAllows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1<<20, 10)
-	r.limit = func(_ http.ResponseWriter, req *http.Request) bool { req.Header.Del("Range"); return false }
+	r.limited(func(_ http.ResponseWriter, req *http.Request) bool { req.Header.Del("Range"); return false })
 	r.want.Source.MaxBytes = 100 << 10
 	r.wantError(t, errkind.TooLarge, "the data budget does not suffice")
 	r.want.Source.MaxBytes = 4 << 20
@@ -111,7 +112,7 @@ func TestAnInterruptedFetchGoesOnWithoutAByteTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 4<<20, 1)
 	r.want.Old = nil
-	r.limit = func(w http.ResponseWriter, req *http.Request) bool {
+	r.limited(func(w http.ResponseWriter, req *http.Request) bool {
 		if c := w.(counted); c.s.bytes("/new") > 0 && req.Header.Get("Range") != "" {
 			from, _, _ := strings.Cut(strings.TrimPrefix(req.Header.Get("Range"), "bytes="), "-")
 			if n, _ := strconv.Atoi(from); n > 2<<20 && n < 3<<20 {
@@ -126,10 +127,10 @@ func TestAnInterruptedFetchGoesOnWithoutAByteTwice(t *testing.T) {
 			}
 		}
 		return false
-	}
+	})
 	r.wantError(t, errkind.Unavailable, "given up")
 	first := r.bytes("/new")
-	r.limit = nil
+	r.limited(nil)
 	r.mustGet(t)
 	if extra := r.bytes("/new") - int64(len(r.new)); first < 2<<20 || extra > 8<<10 {
 		t.Errorf("%d bytes came first, and %d more than the image in all", first, extra)
@@ -168,10 +169,10 @@ func TestTheBudgetIsAgreedBeforeTheFirstByte(t *testing.T) {
 	if sent := r.bytes("/new") + r.bytes("/patch"); sent > 1 {
 		t.Errorf("%d bytes came before the refusal", sent)
 	}
-	before := r.requests
+	before := r.requested()
 	r.want.Source.Size = int64(len(r.new))
 	r.wantError(t, errkind.TooLarge, "the patch from 1.0.0 needs about ")
-	if r.requests != before {
+	if r.requested() != before {
 		t.Error("the server was asked, though the size of the image was known")
 	}
 	r.want.Source.MaxBytes = 3 << 20
@@ -217,12 +218,13 @@ func TestTheBudgetCountsOverRestarts(t *testing.T) {
 	// Another image comes at first, so that its bytes are of no use for the second.
 	second := r.new
 	first := r.vendor.imageOf(t, noise(7, 2<<20))
-	r.files["/new"] = first
+	r.serve("/new", first)
 	r.new = first
 	r.mustGet(t)
 	must(t, os.Remove(r.part))
 	must(t, os.Remove(r.part+".json"))
-	r.files["/new"], r.new = second, second
+	r.serve("/new", second)
+	r.new = second
 	r.wantError(t, errkind.TooLarge, "are left")
 	must(t, fetch.Remove(r.part))
 	r.mustGet(t)
@@ -274,9 +276,9 @@ func TestAServerThatLiesIsNamedAndNothingOfItIsKept(t *testing.T) {
 	for at := 1 << 20; at < len(lie)-200<<10; at++ {
 		lie[at] ^= 1
 	}
-	r.files["/new"] = lie
+	r.serve("/new", lie)
 	r.wantError(t, errkind.Corrupt, "the server sent other bytes for block ")
-	r.files["/new"] = r.new
+	r.serve("/new", r.new)
 	r.mustGet(t)
 }
 
@@ -316,7 +318,7 @@ func TestAnImageWithoutATreeComesWholeIfTheCallerKnowsItsHash(t *testing.T) {
 	r.want.Signer = nil
 	r.mustGet(t)
 	r.new = noise(4, 1<<20)
-	r.files["/new"] = r.new
+	r.serve("/new", r.new)
 	must(t, fetch.Remove(r.part))
 	r.mustGet(t)
 	r.want.Source.SHA256 = sum(r.old)
@@ -327,12 +329,12 @@ func TestAFetchEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1<<20, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	r.limit = func(http.ResponseWriter, *http.Request) bool {
+	r.limited(func(http.ResponseWriter, *http.Request) bool {
 		if r.bytes("/new") > 100<<10 {
 			cancel()
 		}
 		return false
-	}
+	})
 	if _, err := r.get(ctx); err != nil && errkind.Of(err) != errkind.Cancelled {
 		t.Error(err)
 	}
@@ -340,7 +342,7 @@ func TestAFetchEndsWithItsContext(t *testing.T) {
 	if _, err := r.get(ctx); err == nil {
 		t.Log("the first call was faster")
 	}
-	r.limit = nil
+	r.limited(nil)
 	r.mustGet(t)
 }
 
@@ -350,17 +352,18 @@ func TestAfterPowerCutsOnlyWhatTheDiskLostComesAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2<<20, 1)
 	p := r.withPatch(t)
+	content := map[string][]byte{"/new": r.new, "/patch": p}
 	r.want.Source.MaxBytes = 3 << 20
 	lost := int64(0)
 	for round := range 6 {
-		left := 100 << 10
-		r.limit = func(w http.ResponseWriter, req *http.Request) bool {
-			http.ServeContent(&short{w, &left}, req, "", time.Time{}, bytes.NewReader(r.files[req.URL.Path]))
-			if left <= 0 {
+		left := &allowance{left: 100 << 10}
+		r.limited(func(w http.ResponseWriter, req *http.Request) bool {
+			http.ServeContent(short{w, left}, req, "", time.Time{}, bytes.NewReader(content[req.URL.Path]))
+			if left.spent() {
 				panic(http.ErrAbortHandler)
 			}
 			return true
-		}
+		})
 		if _, err := r.get(t.Context()); err == nil {
 			break
 		}
@@ -372,7 +375,7 @@ func TestAfterPowerCutsOnlyWhatTheDiskLostComesAgain(t *testing.T) {
 		}
 		must(t, os.WriteFile(r.part, part, 0o600))
 	}
-	r.limit = nil
+	r.limited(nil)
 	r.mustGet(t)
 	most := int64(len(p)) + lost + 3*outlineCost(int64(len(r.new))) + 200<<10
 	if sent := r.bytes("/new") + r.bytes("/patch"); sent > most {
@@ -380,15 +383,29 @@ func TestAfterPowerCutsOnlyWhatTheDiskLostComesAgain(t *testing.T) {
 	}
 }
 
-// short writes what is left, and then fails.
-type short struct {
-	http.ResponseWriter
-	left *int
+// allowance is the number of bytes that a server still sends.
+type allowance struct {
+	mu   sync.Mutex
+	left int
 }
 
-func (s *short) Write(p []byte) (int, error) {
-	n, err := s.ResponseWriter.Write(p[:min(len(p), max(0, *s.left))])
-	if *s.left -= n; err == nil && n < len(p) {
+func (a *allowance) spent() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.left <= 0
+}
+
+// short writes what its allowance has left, and then fails.
+type short struct {
+	http.ResponseWriter
+	*allowance
+}
+
+func (s short) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := s.ResponseWriter.Write(p[:min(len(p), max(0, s.left))])
+	if s.left -= n; err == nil && n < len(p) {
 		err = http.ErrAbortHandler
 	}
 	return n, err

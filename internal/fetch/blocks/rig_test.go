@@ -105,12 +105,12 @@ func sum(b []byte) string {
 
 // server serves files with ranges, and counts the bytes of its answers by path.
 type server struct {
-	url   string
-	files map[string][]byte
-	// limit, if set, changes a request or answers it.
-	limit func(w http.ResponseWriter, r *http.Request) (answered bool)
+	url string
 
+	// An answer may still run when the fetch has ended that asked for it.
 	mu       sync.Mutex
+	files    map[string][]byte
+	limit    func(w http.ResponseWriter, r *http.Request) (answered bool)
 	sent     map[string]int64
 	requests int
 }
@@ -127,18 +127,38 @@ func newServer(tb testing.TB, files map[string][]byte) *server {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests++
-	s.mu.Unlock()
 	content, ok := s.files[r.URL.Path]
+	limit := s.limit
+	s.mu.Unlock()
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("ETag", `"`+sum(content)[:8]+`"`)
 	c := counted{w, s, r.URL.Path}
-	if s.limit != nil && s.limit(c, r) {
+	if limit != nil && limit(c, r) {
 		return
 	}
 	http.ServeContent(c, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+// limited makes limit change requests or answer them; nil ends that.
+func (s *server) limited(limit func(w http.ResponseWriter, r *http.Request) (answered bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = limit
+}
+
+func (s *server) requested() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
+}
+
+func (s *server) serve(path string, content []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[path] = content
 }
 
 func (s *server) bytes(path string) int64 {
@@ -196,7 +216,7 @@ func (r *rig) withPatch(tb testing.TB) []byte {
 
 // offer makes the server serve that patch.
 func (r *rig) offer(b []byte) {
-	r.files["/patch"] = b
+	r.serve("/patch", b)
 	r.want.Source.Patches = []fetch.Patch{{From: "1.0.0", URL: r.url + "/patch", Size: int64(len(b)), SHA256: sum(b)}}
 }
 
@@ -216,9 +236,9 @@ func (r *rig) mustGet(tb testing.TB) {
 	if !bytes.Equal(got, r.new) || result.Size != int64(len(r.new)) || result.SHA256 != sum(r.new) {
 		tb.Fatalf("%d bytes of %d, result %+v, log:\n%s", len(got), len(r.new), result, strings.Join(r.log, "\n"))
 	}
-	before := r.requests
+	before := r.requested()
 	again, err := fetch.Download(tb.Context(), r.want.Source, r.part, r.want.Limits, nil, nil)
-	if err != nil || again != result || r.requests != before {
+	if err != nil || again != result || r.requested() != before {
 		tb.Errorf("the record is not that of a whole download: %+v, %v", again, err)
 	}
 }
