@@ -80,7 +80,7 @@ func TestAVerifiedImageThatDoesNotFitIsFoundBefore(t *testing.T) {
 		"/usr not verified":      {"usr", false, func(s *verifiedSpec) { s.cmdline = also("mount.usr=LABEL=usr") }, same, "would mount /usr without verifying it"},
 		"verity switched off":    {"usr", false, func(s *verifiedSpec) { s.cmdline = also("rd.systemd.verity=0") }, same, "has rd.systemd.verity=0"},
 		"another overlay": {"root", false, func(s *verifiedSpec) {
-			s.cmdline = in("rd.overlayfs=", "rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,UUID=abcd")
+			s.cmdline = in("rd.overlayfs=", "rd.overlayfs=/etc,/etc/upper,/etc/work,UUID=abcd")
 		}, same, `look for rd.overlayfs=UUID=abcd, and device "overlay-a"`},
 		"a corruption option":       {"root", false, nil, replaced("hashDeviceId: hash}", "hashDeviceId: hash, corruptionOption: panic}"), "storage.verity[0].corruptionOption: the command line sealed in the image's UKI does not have systemd.verity_root_options=panic-on-corruption"},
 		"no tree":                   {"usr", false, func(s *verifiedSpec) { s.tree = tree(0, 'x') }, same, "the image's hash tree of /usr: the partition does not begin with a verity superblock"},

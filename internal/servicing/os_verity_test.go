@@ -93,7 +93,7 @@ func verified(t testing.TB, s verifiedSpec) osImage {
 	line := fmt.Sprintf("quiet %[1]shash=%[2]x systemd.verity_%[3]s_data=UUID=%[4]s systemd.verity_%[3]s_hash=UUID=%[5]s",
 		map[string]string{"root": "root", "usr": "usr"}[s.name], sum, s.name, id("aaaa"), treeUUID)
 	if s.overlay {
-		line += " rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,UUID=" + id("cccc")
+		line += " rd.overlayfs=/etc,/etc/upper,/etc/work,UUID=" + id("cccc")
 	}
 	if s.cmdline != nil {
 		line = s.cmdline(line)

@@ -47,9 +47,10 @@ func RootVerity(s *hostconfig.Storage) *hostconfig.Verity {
 // by id. The caller has to drop arguments of the same names from those of the image.
 //
 // VerityArguments also returns the argument that mounts the opened device: root= or
-// mount.usr=. For a verified root it returns rd.overlayfs= (a dracut module of Azure Linux:
-// lower, upper and work folder, and the device with the last two), so that the initrd mounts
-// the overlay of EtcOverlay on /etc.
+// mount.usr=. For a verified root it returns rd.overlayfs=, so that the initrd mounts the
+// overlay of EtcOverlay on /etc. That argument is one of a dracut module of Azure Linux
+// (SPECS/dracut/20overlayfs): the lower folder in the root, the upper and the work folder in
+// the file system of a device, and the device. The module mounts the overlay read-only.
 func VerityArguments(s *hostconfig.Storage, paths map[string]string, in slot.Slot, v *hostconfig.Verity, rootHash string) ([]string, error) {
 	data, err := Device(s, paths, in, v.DataDeviceID)
 	if err != nil {
@@ -72,22 +73,24 @@ func VerityArguments(s *hostconfig.Storage, paths map[string]string, in slot.Slo
 	if v.Name != "root" {
 		return out, nil
 	}
-	volume, err := Device(s, paths, in, OverlayID(s))
+	id, folder := OverlayVolume(s)
+	volume, err := Device(s, paths, in, id)
 	if err != nil {
 		return nil, err
 	}
-	return append(out, "rd.overlayfs=/etc,"+EtcOverlay+"/upper,"+EtcOverlay+"/work,"+volume), nil
+	return append(out, "rd.overlayfs=/etc,"+folder+"/upper,"+folder+"/work,"+volume), nil
 }
 
-// OverlayID returns the id of the device whose file system has EtcOverlay.
-func OverlayID(s *hostconfig.Storage) string {
-	id := ""
+// OverlayVolume returns the id of the device whose file system has EtcOverlay, and where in
+// that file system it is: "/etc" if the file system is mounted on /var/lib/trident-overlay.
+func OverlayVolume(s *hostconfig.Storage) (id, folder string) {
 	for _, f := range MountOrder(s) {
-		if m := path.Clean(f.MountPoint.Path); m == "/" || strings.HasPrefix(EtcOverlay, m+"/") {
-			id = f.DeviceID
+		m := path.Clean(f.MountPoint.Path)
+		if below, ok := strings.CutPrefix(EtcOverlay, strings.TrimSuffix(m, "/")+"/"); ok {
+			id, folder = f.DeviceID, "/"+below
 		}
 	}
-	return id
+	return id, folder
 }
 
 // VerityArgumentNames are the names of the arguments of one verity device, with their "=".

@@ -28,7 +28,7 @@ func TestTheArgumentsOfAVerityDeviceNameTheHalvesOfTheSlot(t *testing.T) {
 	want := []string{
 		"rd.systemd.verity=1", "roothash=abcd", "systemd.verity_root_data=/db", "systemd.verity_root_hash=/hb",
 		"systemd.verity_root_options=panic-on-corruption", "root=/dev/mapper/root",
-		"rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,/ob",
+		"rd.overlayfs=/etc,/etc/upper,/etc/work,/ob",
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)

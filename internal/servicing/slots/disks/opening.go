@@ -150,16 +150,17 @@ func (o *opening) checkCorruption(names storage.VerityArgumentNames, i int) erro
 // that has Trident's changes of it. The error is that of an overlay on another partition.
 func (o *opening) mountsEtc() (bool, error) {
 	value, _ := o.cmdline.last("rd.overlayfs=")
-	for overlay := range strings.FieldsSeq(value) {
-		fields := strings.Split(overlay, ",") // lower, upper, work, partition
-		if len(fields) != 4 || path.Clean(fields[0]) != "/etc" {
+	id, folder := storage.OverlayVolume(&o.examined.Config.Spec().Storage)
+	for overlay := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ' ' || r == ';' }) {
+		fields := strings.Split(overlay, ",") // lower, upper, work, partition, and maybe ro or rw
+		if len(fields) < 4 || path.Clean("/"+fields[0]) != "/etc" {
 			continue
 		}
-		if storage.EtcOverlay+"/upper" != path.Clean(fields[1]) {
-			o.run.Logf(slog.LevelWarn, "the overlay on /etc of the image's UKI keeps its changes in %s, and Trident's are in %s", fields[1], storage.EtcOverlay+"/upper")
+		if path.Clean("/"+fields[1]) != folder+"/upper" {
+			o.run.Logf(slog.LevelWarn, "the overlay on /etc of the image's UKI keeps its changes in the folder %s of its partition, and Trident's are in %s", fields[1], folder+"/upper")
 			return false, nil
 		}
-		id, uuid := o.overlayVolume()
+		uuid := o.uuidOf(id)
 		if err := o.names("rd.overlayfs=", fields[3], id, uuid); err != nil {
 			return false, errkind.WithName(fmt.Errorf("the command line sealed in the image's UKI %w", err), errkind.NameInvalidBootConfiguration)
 		}
@@ -168,10 +169,8 @@ func (o *opening) mountsEtc() (bool, error) {
 	return false, nil
 }
 
-// overlayVolume returns the device with EtcOverlay, and the UUID that its file system will
-// have.
-func (o *opening) overlayVolume() (id, uuid string) {
-	id = storage.OverlayID(&o.examined.Config.Spec().Storage)
+// uuidOf returns the UUID that the file system on the device id will have.
+func (o *opening) uuidOf(id string) (uuid string) {
 	for _, f := range o.examined.Plan.Describe().Formats {
 		if f.ID == id {
 			uuid = f.UUID
@@ -184,7 +183,7 @@ func (o *opening) overlayVolume() (id, uuid string) {
 			}
 		}
 	}
-	return id, uuid
+	return uuid
 }
 
 // uuidText returns 32 digits in the form of a UUID.

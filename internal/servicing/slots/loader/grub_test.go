@@ -29,7 +29,7 @@ func TestGrubOpensTheVerifiedFileSystemsOfTheSlot(t *testing.T) {
 		"root": {
 			"storage:\n" + pairs + "  verity: [{id: v, name: root, dataDeviceId: data, hashDeviceId: hash, corruptionOption: panic}]\n  filesystems: [{deviceId: v, mountPoint: {path: /, options: ro}}, {deviceId: overlay, mountPoint: /var/lib/trident-overlay}]\n",
 			[]string{"quiet", "usrhash=x", "systemd.verity_usr_data=x", "mount.usr=x", "rd.systemd.verity=1", "roothash=ab", "systemd.verity_root_data=/d", "systemd.verity_root_hash=/h",
-				"systemd.verity_root_options=panic-on-corruption", "root=/dev/mapper/root", "rd.overlayfs=/etc,/var/lib/trident-overlay/etc/upper,/var/lib/trident-overlay/etc/work,/o"},
+				"systemd.verity_root_options=panic-on-corruption", "root=/dev/mapper/root", "rd.overlayfs=/etc,/etc/upper,/etc/work,/o"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
