@@ -372,3 +372,90 @@ func TestAVerifiedUsrIsUpdatedAndAChangedByteIsFound(t *testing.T) {
 	lap("fallen back")
 	g.checkBooted(images[1].Image)
 }
+
+// verifiedRoot returns a Host Configuration for an image with a verified root.
+func (i hostedImage) verifiedRoot() string {
+	return fmt.Sprintf(`image: {url: %q, sha384: %s}
+storage:
+  disks:
+  - id: disk
+    device: /dev/disk/by-id/virtio-disk0
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 256M}
+    - {id: root-a, type: root, size: 1536M}
+    - {id: root-b, type: root, size: 1536M}
+    - {id: hash-a, type: root-verity, size: 32M}
+    - {id: hash-b, type: root-verity, size: 32M}
+    - {id: overlay-a, type: linux-generic, size: 64M}
+    - {id: overlay-b, type: linux-generic, size: 64M}
+    - {id: trident, type: linux-generic, size: grow}
+  abUpdate:
+    volumePairs:
+    - {id: root-data, volumeAId: root-a, volumeBId: root-b}
+    - {id: root-hash, volumeAId: hash-a, volumeBId: hash-b}
+    - {id: overlay, volumeAId: overlay-a, volumeBId: overlay-b}
+  verity: [{id: root, name: root, dataDeviceId: root-data, hashDeviceId: root-hash, corruptionOption: panic}]
+  filesystems:
+  - {deviceId: esp, mountPoint: {path: /boot/efi, options: umask=0077}}
+  - {deviceId: root, mountPoint: {path: /, options: ro}}
+  - {deviceId: overlay, source: new, mountPoint: /var/lib/trident-overlay}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+os: {hostname: lab-installed}
+internalParams: {trialTime: 4min}
+`, i.url, i.SHA384)
+}
+
+// checkVerifiedRoot checks that the root of this image has booted, verified, with the
+// settings of Trident in an overlay on /etc.
+func (g *guest) checkVerifiedRoot(img osimage.Image) {
+	g.t.Helper()
+	g.checkBooted(img)
+	want := "root: verity\n/dev/mapper/root ext4 ro\noverlay overlay\nlab-installed"
+	got := g.sh("dmsetup table --target verity | cut -d ' ' -f 1,4; findmnt -no SOURCE,FSTYPE,OPTIONS / | cut -d , -f 1; findmnt -no SOURCE,FSTYPE /etc; cat /etc/hostname")
+	if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(want), " ") {
+		g.t.Errorf("the root is\n%s\nwant\n%s\nand the kernel has the arguments %s", got, want, g.sh("cat /proc/cmdline"))
+	}
+}
+
+func TestAVerifiedRootIsUpdatedAndAChangedByteIsFound(t *testing.T) {
+	t.Parallel()
+	lap := stopwatch(t)
+	g := liveGuest(t)
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0", Grub: true, VerityRoot: true}),
+		buildSystem(t, osimage.Spec{Version: "2.0.0", Grub: true, VerityRoot: true}))
+	lap("live system and images")
+	g.installAs(images[0].verifiedRoot())
+	lap("installed")
+	g.checkVerifiedRoot(images[0].Image)
+
+	// A byte of the idle slot changes between staging and finalizing.
+	images = g.serveImages(images[0].Image, images[1].Image)
+	if out, errs, code := g.trident("update", g.file(images[1].verifiedRoot()), "--allowed-operations", "stage"); code != 0 {
+		t.Fatalf("stage: %d: %s%s", code, out, errs)
+	}
+	lap("staged")
+	g.sh("printf x | dd of=/dev/disk/by-partlabel/root-b bs=1 seek=20M conv=notrunc,fsync oflag=seek_bytes status=none")
+	if out, errs, code := g.trident("update", g.file(images[1].verifiedRoot()), "--allowed-operations", "finalize"); code == 0 || !strings.Contains(errs, "does not match its hash") {
+		t.Errorf("finalize with a changed byte: %d: %s%s", code, out, errs)
+	}
+	lap("refused")
+	g.checkVerifiedRoot(images[0].Image)
+
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].verifiedRoot())); said.code != 0 {
+		t.Fatalf("update: %+v", said)
+	}
+	g.awaitSettled()
+	lap("updated")
+	g.checkVerifiedRoot(images[1].Image)
+
+	// Bytes of the old slot change before the rollback: the kernel panics in the trial, and the
+	// new system boots again.
+	g.sh("for at in $(seq 4 8 200); do printf x | dd of=/dev/disk/by-partlabel/root-a bs=1 seek=${at}M conv=notrunc,fsync oflag=seek_bytes status=none; done")
+	if back := g.runAcrossReboots(g.BootAgain, "rollback"); back.code == 0 {
+		t.Errorf("rollback to a changed system: %+v", back)
+	}
+	g.awaitSettled()
+	lap("fallen back")
+	g.checkVerifiedRoot(images[1].Image)
+}

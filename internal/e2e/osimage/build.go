@@ -168,7 +168,12 @@ func (m *Maker) EmptyESP(ctx context.Context, mib int64) func(io.Writer) error {
 	}
 }
 
-func (b *build) cmdline() string { return lab.Cmdline("UUID="+b.root.String()) + b.usr.arguments() }
+func (b *build) cmdline() string {
+	if b.verified { // Trident adds the arguments of the initrd
+		return strings.Replace(lab.Cmdline("UUID="+b.root.String()), " rw ", " ro ", 1) + " systemd.volatile=state"
+	}
+	return lab.Cmdline("UUID="+b.root.String()) + b.usr.arguments()
+}
 
 // makeRoot makes the root file system of the tree, without the files that only ukify needs,
 // because scenarios write it many times on emulated machines.
@@ -194,8 +199,11 @@ func (b *build) makeRoot(ctx context.Context) error {
 	if err := makeFile(path, round(size+size/6+96<<20)); err != nil {
 		return err
 	}
-	id := b.root.String()
-	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
+	id, features := b.root.String(), "has_journal"
+	if b.verified {
+		features = "^has_journal"
+	}
+	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-O", features, "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
 }
 
 // forUkify returns the patterns of the files that only ukify needs.
@@ -250,6 +258,10 @@ func (b *build) write(ctx context.Context, path string) (sha384 string, err erro
 	if b.usr.rootHash != "" {
 		kinds = append(kinds, "usr", "usr-verity")
 		mounts = append(mounts, image.Mount{Number: 3, MountPoint: "/usr", HashTree: 4, RootHash: b.usr.rootHash})
+	}
+	if b.verified {
+		kinds = append(kinds, "root-verity")
+		mounts[1].HashTree, mounts[1].RootHash = 3, b.rootHash
 	}
 	for _, kind := range kinds {
 		f, err := os.Open(filepath.Join(b.dir, kind+".img"))

@@ -69,6 +69,9 @@ type Spec struct {
 	// Verity is set for an image whose /usr is a file system of its own with a hash tree. Its
 	// initrd is dracut's, which opens /usr by systemd-veritysetup; corrupt data is a panic.
 	Verity bool
+	// VerityRoot is set for an image whose root has a hash tree, with Grub. Its initrd is
+	// dracut's, and mounts the overlay on /etc; /var is in memory.
+	VerityRoot bool
 	// Mutate changes the tree of the root, last.
 	Mutate func(tree string) error
 }
@@ -143,6 +146,9 @@ func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
 	if s.Verity {
 		name += "_verity"
 	}
+	if s.VerityRoot {
+		name += "_verity-root"
+	}
 	if s.Fault != "" {
 		name += "_" + string(s.Fault)
 	}
@@ -195,11 +201,23 @@ func (m *Maker) make(ctx context.Context, name string, s Spec) (img Image, err e
 			return Image{}, err
 		}
 	}
+	if s.VerityRoot {
+		b.verified = true
+		if initrd, err = b.prepareRoot(ctx); err != nil {
+			return Image{}, err
+		}
+	}
 	if err := b.makeESP(ctx, initrd); err != nil {
 		return Image{}, err
 	}
 	if err := b.makeRoot(ctx); err != nil {
 		return Image{}, err
+	}
+	if b.verified {
+		b.rootHash, err = hashTree(ctx, filepath.Join(b.dir, "root.img"), filepath.Join(b.dir, "root-verity.img"), derive("root hashes of "+name))
+		if err != nil {
+			return Image{}, err
+		}
 	}
 	img = Image{Path: filepath.Join(m.dir, name+".cosi"), RootUUID: b.root.String(), UKI: b.uki}
 	img.SHA384, err = b.write(ctx, img.Path)
@@ -213,6 +231,8 @@ type build struct {
 	root      gpt.GUID // of the root file system
 	uki       string   // "" with GRUB
 	usr       usr
+	verified  bool   // the root has a hash tree
+	rootHash  string // of that tree
 	kernel    string // release
 	osRelease string
 	packages  []image.Package

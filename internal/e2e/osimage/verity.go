@@ -43,8 +43,9 @@ ExecStart=ip link set eth0 up
 WantedBy=sysinit.target
 `
 
-// verifyUsr makes the file system of /usr and its hash tree, and an initrd that opens it.
-func (b *build) verifyUsr(ctx context.Context, data, hash gpt.GUID) (initrd string, err error) {
+// verifyingInitrd makes an initrd of dracut that opens verified file systems, with the
+// modules more. It also moves what the initrd of the lab does for the network to a unit.
+func (b *build) verifyingInitrd(ctx context.Context, more string) (initrd string, err error) {
 	unit := filepath.Join(b.tree, "usr/lib/systemd/system/lab-network.service")
 	if err := os.WriteFile(unit, []byte(network), 0o644); err != nil {
 		return "", err
@@ -57,13 +58,64 @@ func (b *build) verifyUsr(ctx context.Context, data, hash gpt.GUID) (initrd stri
 	}
 	initrd = filepath.Join(b.dir, "initrd")
 	err = ignoring(inTree(ctx, b.tree, "dracut", "--force", "--no-hostonly", "--no-early-microcode", "--kver", b.kernel, "--zstd",
-		"--add", "systemd systemd-veritysetup", "--add-drivers", "virtio_blk dm-verity ext4", "/tmp/verified-initrd"))
+		"--add", "systemd systemd-veritysetup "+more, "--add-drivers", "virtio_blk dm-verity ext4 overlay", "/tmp/verified-initrd"))
 	if err != nil {
+		return "", err
+	}
+	return initrd, run(ctx, "mv", filepath.Join(b.tree, "tmp/verified-initrd"), initrd)
+}
+
+// overlayModule is a module of dracut that mounts an overlay as that of Azure Linux does:
+// read-only, with the upper and the work folder in the file system of the volume.
+var overlayModule = map[string]string{
+	"module-setup.sh": `#!/bin/bash
+check() { return 0; }
+installkernel() { instmods overlay; }
+install() {
+	inst_multiple mount mkdir
+	inst_hook pre-pivot 10 "$moddir/mount-etc.sh"
+}
+`,
+	"mount-etc.sh": `#!/bin/sh
+type getarg >/dev/null 2>&1 || . /lib/dracut-lib.sh
+lab_overlay=$(getarg rd.overlayfs=)
+if [ -n "$lab_overlay" ]; then
+	IFS=, read -r lower upper work volume <<END
+$lab_overlay
+END
+	mkdir -p /run/lab-overlay
+	mount "$volume" /run/lab-overlay || die "cannot mount $volume"
+	mkdir -p "/run/lab-overlay/$upper" "/run/lab-overlay/$work"
+	mount -t overlay overlay -o "ro,lowerdir=$NEWROOT/$lower,upperdir=/run/lab-overlay/$upper,workdir=/run/lab-overlay/$work" "$NEWROOT/$lower" || die "cannot mount an overlay on $lower"
+fi
+`,
+}
+
+// prepareRoot makes an initrd that opens a verified root, and the folders that such a root
+// cannot make later.
+func (b *build) prepareRoot(ctx context.Context) (initrd string, err error) {
+	const module = "lab-overlay"
+	dir := filepath.Join(b.tree, "usr/lib/dracut/modules.d/90"+module)
+	for _, name := range []string{dir, filepath.Join(b.tree, "var/lib/trident-overlay")} {
+		if err := os.MkdirAll(name, 0o755); err != nil {
+			return "", err
+		}
+	}
+	for name, text := range overlayModule {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			return "", err
+		}
+	}
+	return b.verifyingInitrd(ctx, module)
+}
+
+// verifyUsr makes the file system of /usr and its hash tree, and an initrd that opens it.
+func (b *build) verifyUsr(ctx context.Context, data, hash gpt.GUID) (initrd string, err error) {
+	if initrd, err = b.verifyingInitrd(ctx, ""); err != nil {
 		return "", err
 	}
 	tree := filepath.Join(b.dir, "usr")
 	for _, c := range [][]string{
-		{"mv", filepath.Join(b.tree, "tmp/verified-initrd"), initrd},
 		{"mkdir", tree},
 		{"cp", "-a", "--reflink=auto", filepath.Join(b.tree, "usr"), tree},
 	} {
