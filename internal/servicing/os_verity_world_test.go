@@ -77,9 +77,9 @@ func (w *osWorld) mountSystem(root, cmdline string) {
 	w.seal()
 	if overlay := args["rd.overlayfs"]; overlay != "" {
 		f := strings.Split(overlay, ",")
-		w.mount(w.byUUID(f[3]).Path, filepath.Join(w.root, "var/lib/trident-overlay"))
-		at := filepath.Join(w.root, f[0])
-		if err := w.mountOverlay(fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", at, filepath.Join(w.root, f[1]), filepath.Join(w.root, f[2])), at); err != nil {
+		volume, at := filepath.Join(w.root, "var/lib/trident-overlay"), filepath.Join(w.root, f[0])
+		w.mount(w.byUUID(f[3]).Path, volume)
+		if err := w.mountOverlay(fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", at, filepath.Join(volume, f[1]), filepath.Join(volume, f[2])), at); err != nil {
 			w.t.Fatal(err)
 		}
 	}
