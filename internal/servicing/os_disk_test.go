@@ -80,7 +80,25 @@ func (w *osWorld) open(path string, exclusive bool) (blockdev.Device, error) {
 	if exclusive && p.Use.InUse() {
 		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is %s", path, p.Use)
 	}
-	return w.disk.Part(p.Offset, p.Size), nil
+	part := w.disk.Part(p.Offset, p.Size)
+	if w.onWrite != nil {
+		return watched{part, func(off int64) error { return w.onWrite(p.Label, off) }}, nil
+	}
+	return part, nil
+}
+
+// watched is a partition that calls before ahead of each write, with its offset in the
+// partition, and fails the write with the error of before.
+type watched struct {
+	blockdev.Device
+	before func(off int64) error
+}
+
+func (d watched) WriteAt(b []byte, off int64) (int, error) {
+	if err := d.before(off); err != nil {
+		return 0, err
+	}
+	return d.Device.WriteAt(b, off)
 }
 
 // Mount implements mount.Mounter.

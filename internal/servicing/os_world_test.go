@@ -62,10 +62,11 @@ type osWorld struct {
 	root    string // of what runs
 	slot    slot.Slot
 	mounts  []mounted
-	opened  []string // hash partitions of verity devices
-	corrupt error    // why the kernel cannot verify what it has booted
-	atBoot  func()   // happens before each boot; may be nil
-	reboots bool     // is asked for
+	opened  []string                            // hash partitions of verity devices
+	corrupt error                               // why the kernel cannot verify what it has booted
+	atBoot  func()                              // happens before each boot; may be nil
+	onWrite func(label string, off int64) error // before each write to a partition; may be nil
+	reboots bool                                // is asked for
 	probe   sync.Mutex
 	probed  probed        // content of the disk at the last probe
 	found   blockdev.Disk // by the last probe, without its mounts
