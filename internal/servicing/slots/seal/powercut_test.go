@@ -160,7 +160,11 @@ func (w *world) stage(boot tpm.Boot) error {
 	if err := w.sealer.TakeOver(ctx, w.book(), w.volumes, w.runs, w.to, w.recovery); err != nil {
 		return err
 	}
-	if err := w.sealer.Seal(ctx, w.book(), w.volumes, in, to, w.key()); err != nil {
+	key, err := w.key()
+	if err != nil {
+		return err
+	}
+	if err := w.sealer.Seal(ctx, w.book(), w.volumes, in, to, key); err != nil {
 		return err
 	}
 	if err := w.sealer.DropPCRLock(ctx, w.volumes); err != nil {
@@ -173,15 +177,12 @@ func (w *world) stage(boot tpm.Boot) error {
 }
 
 // key returns nil where the TPM has to open the volumes.
-func (w *world) key() luks.Key {
+func (w *world) key() (luks.Key, error) {
 	opens, err := w.sealer.Opens(w.t.Context(), w.volumes, w.to)
-	if err != nil {
-		w.t.Fatal(err)
+	if err != nil || opens {
+		return nil, err
 	}
-	if opens {
-		return nil
-	}
-	return w.recovery
+	return w.recovery, nil
 }
 
 func (w *world) set(in slot.Slot, b *tpm.Boot) {
@@ -394,26 +395,29 @@ func TestAnUpdateIsUndoneFromEveryPowerCut(t *testing.T) {
 	})
 }
 
+// installedByUpstream returns a world that runs from slot A, by tokens of systemd-pcrlock.
+func installedByUpstream(t *testing.T, s setup) *world {
+	w := newWorld(t, s)
+	boot := tpmtest.NewBoot(t, "1", "a")
+	unlock, ready := registersOf(t, boot, s.plain)
+	for _, v := range w.volumes {
+		if err := w.fake.Format(t.Context(), v.Volume, w.recovery); err != nil {
+			t.Fatal(err)
+		}
+		w.fake.AddPCRLock(v.Device, func(registers map[int][]byte) bool {
+			return reflect.DeepEqual(registers, unlock) || reflect.DeepEqual(registers, ready)
+		})
+	}
+	w.boots.A, w.next = &boot, slot.A
+	w.boot()
+	return w
+}
+
 func TestPowerCutsWhileAHostOfUpstreamIsTakenOver(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s setup) {
-		boot, second := tpmtest.NewBoot(t, "1", "a"), tpmtest.NewBoot(t, "2", "b")
-		unlock, ready := registersOf(t, boot, s.plain)
-		prepare := func(t *testing.T) *world {
-			w := newWorld(t, s)
-			for _, v := range w.volumes {
-				if err := w.fake.Format(t.Context(), v.Volume, w.recovery); err != nil {
-					t.Fatal(err)
-				}
-				w.fake.AddPCRLock(v.Device, func(registers map[int][]byte) bool {
-					return reflect.DeepEqual(registers, unlock) || reflect.DeepEqual(registers, ready)
-				})
-			}
-			w.boots.A, w.next = &boot, slot.A
-			w.boot()
-			return w
-		}
-		cuts(t, prepare, func(w *world) error { return w.stage(second) }, func(w *world) {
+		second := tpmtest.NewBoot(t, "2", "b")
+		cuts(t, func(t *testing.T) *world { return installedByUpstream(t, s) }, func(w *world) error { return w.stage(second) }, func(w *world) {
 			w.mustUnlock(slot.A)
 			w.mustUnlock(slot.B)
 			has, err := w.sealer.HasPCRLock(t.Context(), w.volumes)
@@ -474,7 +478,11 @@ func TestPowerCutsWhileASlotIsSealed(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return w.sealer.Seal(t.Context(), w.book(), w.volumes, slot.B, next, w.key())
+			key, err := w.key()
+			if err != nil {
+				return err
+			}
+			return w.sealer.Seal(t.Context(), w.book(), w.volumes, slot.B, next, key)
 		}, func(w *world) {
 			w.mustUnlock(slot.A)
 			w.set(slot.B, &second)
