@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	{name: "members that were kicked out", harm: lost, says: `array "root": member "root-2" (/dev/sdb2) was kicked out`},
 	{name: "a clone of the other disk", harm: cloned, says: `disk "two" (/dev/sdb) is a clone of another disk: it gets a new partition table`},
 	{name: "a partition that was wiped", harm: wiped, says: `array "root": member "root-2" (/dev/sdb2) is missing`},
+	{name: "a partition that was deleted", harm: func(w *world) { lost(w); w.dropPartition("sdb", "root-2") }, says: `disk "two" (/dev/sdb) has lost partitions: it gets a new partition table`},
 	{name: "a replaced disk that fails again", harm: func(w *world) { replaced(w); w.bad = true }, fails: true, says: "was replaced"},
 }
 
@@ -278,6 +279,51 @@ func TestARebuildIsRefusedBeforeTheFirstWrite(t *testing.T) {
 		{"data on a partition", mirrors, func(w *world) { cloned(w); ext(w, "/dev/sdb1"); w.forget("/dev/sdb1") }, "/dev/sdb would lose partition /dev/sdb1"},
 		{"data on a member", mirrors, func(w *world) { wiped(w); ext(w, "/dev/sdb2") }, "/dev/sdb2 cannot become a member: it has the content ext2"},
 		{"a clone elsewhere", mirrors, func(w *world) { w.disks["sdc"] = blockdevtest.New(diskSize, 512); w.copyDisk("sdb", "sdc") }, "/dev/sdc is a clone of it (/dev/sdb)"},
+		{"in use after a wipe", mirrors, func(w *world) { wiped(w); w.holders["/dev/sdb2"] = "dm-0" }, "/dev/sdb2 cannot become a member: held by dm-0"},
+		{"partly elsewhere", mirrors, func(w *world) {
+			lost(w)
+			w.dropPartition("sdb", "root-2")
+			w.disks["sdb"], w.disks["sdc"] = blockdevtest.New(diskSize, 512), w.disks["sdb"]
+		}, "some of its partitions are on /dev/sdc and others are gone"},
+		{"another disk's name", mirrors, func(w *world) { lost(w); w.disks["sdb"] = w.disks["sda"]; delete(w.disks, "sda") }, `it is missing: /dev/sdb is disk "one"`},
+		{"adopted partitions", mirrors, func(w *world) {
+			replaced(w)
+			w.setSpec("    - {id: spare, type: linux-generic, size: grow}\n", "    adoptedPartitions: [{id: spare, matchLabel: spare}]\n")
+		}, "it had adopted partitions, which Trident cannot make"},
+		{"swap without a mirror", mirrors, func(w *world) {
+			replaced(w)
+			w.setSpec("  filesystems:", "  swap: [{deviceId: spare}]\n  filesystems:")
+		}, `its partition "spare" was in no array`},
+		{"a volume without a mirror", mirrors, func(w *world) {
+			replaced(w)
+			w.setSpec("  filesystems:", "  abUpdate: {volumePairs: [{id: pair, volumeAId: other, volumeBId: spare}]}\n  filesystems:")
+		}, `its partition "spare" was in no array`},
+		{"a hash tree without a mirror", mirrors, func(w *world) {
+			replaced(w)
+			w.setSpec("  filesystems:", "  verity: [{id: v, name: v, dataDeviceId: root, hashDeviceId: spare}]\n  filesystems:")
+		}, `its partition "spare" was in no array`},
+		{"an encrypted volume without a mirror", mirrors, func(w *world) {
+			replaced(w)
+			w.setSpec("  filesystems:", "  encryption: {volumes: [{id: e, deviceName: e, deviceId: spare}]}\n  filesystems:")
+		}, `its partition "spare" was in no array`},
+		{"an array without a superblock that can be read", mirrors, func(w *world) { w.change(func(st *md.State) { st.UUID = md.UUID{} }) }, "has a superblock of version 1 that can be read"},
+		{"two arrays with the members of one", mirrors, func(w *world) {
+			w.look = func() ([]md.State, error) {
+				list, err := w.arrays.Arrays(context.Background())
+				list[0].Members, list[1].Members = list[0].Members[:1], []md.Member{list[0].Members[1]}
+				return list, err
+			}
+		}, `the members of array "esp" are in two arrays, md127 and md126`},
+		{"too few members for RAID 5", mirrors, func(w *world) { w.change(func(st *md.State) { st.Level, st.Slots, st.Missing = md.RAID5, 4, 2 }) },
+			"2 of its 4 members are in sync, and raid5 needs at least 3"},
+		{"too few members for RAID 4", mirrors, func(w *world) { w.change(func(st *md.State) { st.Level, st.Slots, st.Missing = md.RAID4, 4, 2 }) },
+			"2 of its 4 members are in sync, and raid4 needs at least 3"},
+		{"too few members for RAID 6", mirrors, func(w *world) { w.change(func(st *md.State) { st.Level, st.Slots, st.Missing = md.RAID6, 5, 3 }) },
+			"2 of its 5 members are in sync, and raid6 needs at least 3"},
+		{"too few members for RAID 10", mirrors, func(w *world) { w.change(func(st *md.State) { st.Level, st.Slots, st.Missing = md.RAID10, 5, 3 }) },
+			"2 of its 5 members are in sync, and raid10 needs at least 3"},
+		{"too few members for RAID 0", mirrors, func(w *world) { w.change(func(st *md.State) { st.Level, st.Slots, st.Missing = md.RAID0, 3, 1 }) },
+			"2 of its 3 members are in sync, and raid0 needs at least 3"},
 		{"no survivor", mirrors, func(w *world) {
 			replaced(w)
 			w.arrays.Fail("/dev/sda2")
@@ -304,6 +350,19 @@ func TestARebuildIsRefusedBeforeTheFirstWrite(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// change has the kernel report the array "root" with other values.
+func (w *world) change(values func(*md.State)) {
+	w.look = func() ([]md.State, error) {
+		list, err := w.arrays.Arrays(context.Background())
+		for i := range list {
+			if list[i].Name == "root" {
+				values(&list[i])
+			}
+		}
+		return list, err
 	}
 }
 

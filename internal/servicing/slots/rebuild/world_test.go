@@ -85,6 +85,7 @@ type world struct {
 	holders map[string]string // of partitions in use for other reasons
 	bad     bool              // the next resync fails
 	looks   int
+	look    func() ([]md.State, error) // before a look at the arrays; if not nil, nil, in its place
 	boots   int
 	daemon  *process
 }
@@ -250,6 +251,11 @@ type kernel struct {
 }
 
 func (k kernel) Arrays(ctx context.Context) ([]md.State, error) {
+	if k.w.look != nil {
+		if list, err := k.w.look(); list != nil || err != nil {
+			return list, err
+		}
+	}
 	list, err := k.Memory.Arrays(ctx)
 	for _, a := range list {
 		if a.Action != "recover" {
