@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -188,5 +189,40 @@ func TestTheKindOfAFileIsNamed(t *testing.T) {
 		if got := kindOf(mode); got != want {
 			t.Errorf("%v is %s, and not %s", mode, got, want)
 		}
+	}
+}
+
+// The state of a file changes with each write, even if somebody sets the time back.
+func TestTheStateOfAFileShowsAWrite(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := StateOf(f)
+	if err != nil || first.Size != 7 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if again, err := StateOf(f); err != nil || again != first {
+		t.Errorf("without a write: %+v, %v", again, err)
+	}
+	if _, err := f.WriteString("longer content"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(name, time.Unix(first.modified.Unix()), time.Unix(first.modified.Unix())); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := StateOf(f); err != nil || after == first {
+		t.Errorf("after a write: %+v, %v", after, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := StateOf(f); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a closed file: %v", err)
 	}
 }
