@@ -151,3 +151,14 @@ func TestErrorsOfTheKernelHaveTheirKinds(t *testing.T) {
 		}
 	}
 }
+
+func TestTheErrorOfTheKernelHasAKind(t *testing.T) {
+	t.Parallel()
+	for cause, kind := range map[error]errkind.Kind{
+		unix.ENODEV: errkind.Unsupported, unix.EBUSY: errkind.Precondition, unix.EINVAL: errkind.Corrupt, unix.EUCLEAN: errkind.Corrupt, unix.EPERM: errkind.Of(unix.EPERM),
+	} {
+		if err := kinded(cause, "ext4"); errkind.Of(err) != kind || !errors.Is(err, cause) {
+			t.Errorf("%v: %v (%s)", cause, err, errkind.Of(err))
+		}
+	}
+}
