@@ -21,6 +21,7 @@ import (
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 func TestAnOperationThatFailedIsAnErrorWithKindAndHint(t *testing.T) {
@@ -133,5 +134,27 @@ func TestATooLongSocketPathIsAnErrorThatSaysSo(t *testing.T) {
 func TestNoErrorHasNoKind(t *testing.T) {
 	if client.Kind(nil) != "" || client.Hint(nil) != "" || client.Retriable(nil) {
 		t.Errorf("kind %q, hint %q", client.Kind(nil), client.Hint(nil))
+	}
+}
+
+// Upstream's daemon has fewer kinds of errors, and puts a hint in the line below the message.
+func TestAFailureInUpstreamsFormHasAKindAndAHint(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[tridentv1.TridentErrorKind]client.ErrorKind{
+		tridentv1.TridentErrorKind_EXECUTION_ENVIRONMENT_MISCONFIGURATION_ERROR: client.KindPrecondition,
+		tridentv1.TridentErrorKind_INITIALIZATION_ERROR:                         client.KindPrecondition,
+		tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR:                          client.KindUnhealthy,
+		tridentv1.TridentErrorKind_INVALID_INPUT_ERROR:                          client.KindInvalid,
+		tridentv1.TridentErrorKind_UNSUPPORTED_CONFIGURATION_ERROR:              client.KindUnsupported,
+		tridentv1.TridentErrorKind_SERVICING_ERROR:                              client.KindInternal,
+	} {
+		err := &client.OperationError{Trident: &tridentv1.TridentError{Kind: kind, ErrorMessage: "it failed", Message: "it failed\nTry again."}}
+		if client.Kind(err) != want || client.Hint(err) != "Try again." || err.Error() != "it failed" {
+			t.Errorf("%s: %q, hint %q, kind %s", kind, err, client.Hint(err), client.Kind(err))
+		}
+	}
+	many := &client.OperationError{Trident: &tridentv1.TridentError{ErrorMessage: "it failed", Message: "it failed\none\ntwo"}}
+	if client.Hint(many) != "" || many.Error() != "it failed\none\ntwo" {
+		t.Errorf("several lines are no hint: %q, hint %q", many, client.Hint(many))
 	}
 }
