@@ -47,6 +47,9 @@ func (s *Store) fetchImage(ctx context.Context, src Source, file string, old []b
 	if err != nil {
 		return Image{}, err
 	}
+	if src.Budget != nil && from.Path == "" {
+		from.Meter = src.Budget.meter
+	}
 	err = s.touch("fetch image", func() error {
 		_, err := blocks.Download(ctx, blocks.Want{Source: from, Limits: fetch.Limits{MaxSize: maxImage}, Old: old}, part, progress, log)
 		return err

@@ -64,6 +64,10 @@ func signedByAny(der, content []byte, certs []*x509.Certificate) (ok bool) {
 		return false
 	}
 	p.Content = content
+	if len(p.Signers) > 1 { // systemd needs the certificates of all of them
+		p.Certificates = certs
+		return p.Verify() == nil
+	}
 	for _, cert := range certs {
 		p.Certificates = []*x509.Certificate{cert}
 		if p.Verify() == nil {

@@ -71,9 +71,10 @@ type verified struct {
 // Source is an image that a Host Configuration lists.
 type Source struct {
 	Class  Class
-	URL    string // http, https, oci or file; it may have secrets in it
-	SHA384 string // of the image, hexadecimal
-	Path   string // of the extension on the host; "": NAME.raw in the default folder of its class
+	URL    string  // http, https, oci or file; it may have secrets in it
+	SHA384 string  // of the image, hexadecimal
+	Path   string  // of the extension on the host; "": NAME.raw in the default folder of its class
+	Budget *Budget // bounds what Stage receives for this and other sources; nil: no bound
 }
 
 // Progress gets the fetched bytes of an image, and its size; total is 0 while unknown.

@@ -25,13 +25,21 @@ import (
 // signCommand is a command that makes a valid signature, for hints.
 const signCommand = "openssl smime -sign -noattr -binary -md sha256 -in hash -outform der -signer CERT -inkey KEY -out hash.p7s"
 
-// maxPKCS7 bounds a message, in bytes. One signer and one certificate are much smaller.
-const maxPKCS7 = 64 << 10
+const (
+	// maxPKCS7 bounds a message, in bytes. maxSigners signers with their certificates are smaller.
+	maxPKCS7 = 64 << 10
+	// maxSigners bounds the signers of a message, and its certificates.
+	maxSigners = 8
+)
 
 // A message is a PKCS#7 SignedData in the form that signs a root hash (RFC 2315,
-// section 9): detached, with one signer, no attributes and at most one
-// certificate.
+// section 9): detached, without attributes, and with no certificates but those of its signers.
 type message struct {
+	signers []signer
+}
+
+// A signer is a SignerInfo of a message.
+type signer struct {
 	issuer    []byte // DER
 	serial    *big.Int
 	cert      []byte // DER of the certificate in the message, or nil
@@ -75,7 +83,7 @@ func parsePKCS7(der []byte) (message, error) {
 }
 
 func parseSignedData(in cryptobyte.String) (m message, err error) {
-	var digests, content, certs, signers, signer cryptobyte.String
+	var digests, content, certs, signers cryptobyte.String
 	var hasCerts bool
 	if !readVersion1(&in) || !in.ReadASN1(&digests, tags.SET) || !in.ReadASN1(&content, tags.SEQUENCE) ||
 		!in.ReadOptionalASN1(&certs, &hasCerts, tag0) {
@@ -90,17 +98,14 @@ func parseSignedData(in cryptobyte.String) (m message, err error) {
 	if in.PeekASN1Tag(tag1) {
 		return m, errors.New("it contains revocation lists")
 	}
-	if !in.ReadASN1(&signers, tags.SET) || !in.Empty() || !signers.ReadASN1(&signer, tags.SEQUENCE) {
+	if !in.ReadASN1(&signers, tags.SET) || !in.Empty() {
 		return m, errors.New("the list of signers is damaged")
 	}
-	if !signers.Empty() {
-		return m, errors.New("it has more than one signer")
-	}
-	if err := m.parseSigner(signer); err != nil {
+	if err := m.parseSigners(signers); err != nil {
 		return m, err
 	}
-	if readAlgorithm(&digests) != m.digest || !digests.Empty() {
-		return m, errors.New("its digest algorithm differs from the digest algorithm of its signer")
+	if err := m.checkDigests(digests); err != nil {
+		return m, err
 	}
 	if hasCerts {
 		return m, m.parseCerts(certs)
@@ -108,37 +113,103 @@ func parseSignedData(in cryptobyte.String) (m message, err error) {
 	return m, nil
 }
 
-func (m *message) parseSigner(in cryptobyte.String) error {
+func (m *message) parseSigners(in cryptobyte.String) error {
+	for len(m.signers) == 0 || !in.Empty() {
+		if len(m.signers) == maxSigners {
+			return fmt.Errorf("it has more than %d signers", maxSigners)
+		}
+		var one cryptobyte.String
+		if !in.ReadASN1(&one, tags.SEQUENCE) {
+			return errors.New("the list of signers is damaged")
+		}
+		var s signer
+		if err := s.parse(one); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(m.signers, s.isNamedLike) {
+			return errors.New("it has two signers with the same issuer and serial number")
+		}
+		m.signers = append(m.signers, s)
+	}
+	return nil
+}
+
+// checkDigests compares the digest algorithms of a message with those of its signers: each
+// occurs once, and each is used.
+func (m *message) checkDigests(in cryptobyte.String) error {
+	listed := map[string]bool{}
+	for !in.Empty() {
+		oid := readAlgorithm(&in)
+		isUsed := slices.ContainsFunc(m.signers, func(s signer) bool { return s.digest == oid })
+		if oid == "" || listed[oid] || !isUsed {
+			return errors.New("its digest algorithm differs from the digest algorithm of its signer")
+		}
+		listed[oid] = true
+	}
+	for _, s := range m.signers {
+		if !listed[s.digest] {
+			return errors.New("its digest algorithm differs from the digest algorithm of its signer")
+		}
+	}
+	return nil
+}
+
+func (s *signer) parse(in cryptobyte.String) error {
 	var name, issuer cryptobyte.String
-	m.serial = new(big.Int)
+	s.serial = new(big.Int)
 	if !readVersion1(&in) || !in.ReadASN1(&name, tags.SEQUENCE) ||
-		!name.ReadASN1Element(&issuer, tags.SEQUENCE) || !name.ReadASN1Integer(m.serial) || !name.Empty() {
+		!name.ReadASN1Element(&issuer, tags.SEQUENCE) || !name.ReadASN1Integer(s.serial) || !name.Empty() {
 		return errors.New("its signer is not named by issuer and serial number")
 	}
-	m.issuer = issuer
-	m.digest = readAlgorithm(&in)
+	s.issuer = issuer
+	s.digest = readAlgorithm(&in)
 	if in.PeekASN1Tag(tag0) {
 		return errors.New("it has signed attributes")
 	}
-	m.algorithm = readAlgorithm(&in)
+	s.algorithm = readAlgorithm(&in)
 	var signature cryptobyte.String
 	if !in.ReadASN1(&signature, tags.OCTET_STRING) {
 		return errors.New("the signature in it is damaged")
 	}
-	m.signature = signature
+	s.signature = signature
 	if !in.Empty() {
 		return errors.New("data follows the signature")
 	}
 	return nil
 }
 
+// parseCerts gives each signer its certificate. It fails if a certificate belongs to none.
 func (m *message) parseCerts(in cryptobyte.String) error {
-	var cert cryptobyte.String
-	if !in.ReadASN1Element(&cert, tags.SEQUENCE) || !in.Empty() {
-		return errors.New("it contains more than one certificate")
+	for n := 0; n == 0 || !in.Empty(); n++ {
+		var der cryptobyte.String
+		if n == len(m.signers) {
+			return errors.New("it contains more certificates than signers")
+		}
+		if !in.ReadASN1Element(&der, tags.SEQUENCE) {
+			return errors.New("the list of certificates is damaged")
+		}
+		i := 0
+		if len(m.signers) > 1 { // else match compares the only one
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return fmt.Errorf("a certificate in it is damaged: %w", err)
+			}
+			i = slices.IndexFunc(m.signers, func(s signer) bool { return s.isSignedBy(cert) })
+		}
+		if i < 0 || m.signers[i].cert != nil {
+			return errors.New("it contains a certificate that is not one of its signers, or contains it twice")
+		}
+		m.signers[i].cert = der
 	}
-	m.cert = cert
 	return nil
+}
+
+// contains reports whether m has several signers, and the certificate of one with a SHA-256, in
+// hexadecimal.
+func (m message) contains(fingerprint string) bool {
+	return len(m.signers) > 1 && slices.ContainsFunc(m.signers, func(s signer) bool {
+		return s.cert != nil && fmt.Sprintf("%x", sha256.Sum256(s.cert)) == fingerprint
+	})
 }
 
 func readVersion1(in *cryptobyte.String) bool {
@@ -169,14 +240,18 @@ func readAlgorithm(in *cryptobyte.String) string {
 	return oid
 }
 
-func (m message) isSignedBy(cert *x509.Certificate) bool {
-	return bytes.Equal(m.issuer, cert.RawIssuer) && m.serial.Cmp(cert.SerialNumber) == 0
+func (s signer) isSignedBy(cert *x509.Certificate) bool {
+	return bytes.Equal(s.issuer, cert.RawIssuer) && s.serial.Cmp(cert.SerialNumber) == 0
+}
+
+func (s signer) isNamedLike(other signer) bool {
+	return bytes.Equal(s.issuer, other.issuer) && s.serial.Cmp(other.serial) == 0
 }
 
 // issuerName returns the name of the issuer, for error messages.
-func (m message) issuerName() string {
+func (s signer) issuerName() string {
 	var seq pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(m.issuer, &seq); err != nil || len(rest) > 0 {
+	if rest, err := asn1.Unmarshal(s.issuer, &seq); err != nil || len(rest) > 0 {
 		return "unreadable"
 	}
 	var name pkix.Name
@@ -186,19 +261,19 @@ func (m message) issuerName() string {
 
 // verify checks the signature over content with the key of cert, a trusted
 // certificate. A certificate in the message is not used, but must equal cert.
-func (m message) verify(cert *x509.Certificate, content []byte) error {
-	if m.cert != nil && !bytes.Equal(m.cert, cert.Raw) {
+func (s signer) verify(cert *x509.Certificate, content []byte) error {
+	if s.cert != nil && !bytes.Equal(s.cert, cert.Raw) {
 		return errkind.Errorf(errkind.Untrusted, "it contains another certificate than the trusted certificate %q", cert.Subject)
 	}
 	if err := checkKey(cert); err != nil {
 		return err
 	}
-	err := m.verifyContent(cert, content)
+	err := s.verifyContent(cert, content)
 	if err == nil || errkind.Of(err) == errkind.Untrusted {
 		return err
 	}
 	err = errkind.Errorf(errkind.Untrusted, "it is not a signature of this root hash by %q: %w", cert.Subject, err)
-	if what := m.signedInstead(cert, content); what != "" {
+	if what := s.signedInstead(cert, content); what != "" {
 		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "it is a signature of %s: %w", what, err),
 			"Sign the 64 hexadecimal digits and nothing else: trident sysext sign FILE --print-root-hash | tr -d '\\n' > hash")
 	}
@@ -207,22 +282,22 @@ func (m message) verify(cert *x509.Certificate, content []byte) error {
 
 // verifyContent checks the signature over content. An error of kind Untrusted is
 // about the form of the message, any other error about the signature.
-func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
-	hash, digest, err := m.hash(content)
+func (s signer) verifyContent(cert *x509.Certificate, content []byte) error {
+	hash, digest, err := s.hash(content)
 	if err != nil {
 		return err
 	}
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if m.algorithm != oidRSA {
-			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not rsaEncryption, which the kernel requires", m.algorithm)
+		if s.algorithm != oidRSA {
+			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not rsaEncryption, which the kernel requires", s.algorithm)
 		}
-		return rsa.VerifyPKCS1v15(key, hash, digest, m.signature)
+		return rsa.VerifyPKCS1v15(key, hash, digest, s.signature)
 	case *ecdsa.PublicKey:
-		if want := ecdsaAlgorithm(m.digest); m.algorithm != want {
-			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not that of its digest, %s", m.algorithm, want)
+		if want := ecdsaAlgorithm(s.digest); s.algorithm != want {
+			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not that of its digest, %s", s.algorithm, want)
 		}
-		if !ecdsa.VerifyASN1(key, digest, m.signature) {
+		if !ecdsa.VerifyASN1(key, digest, s.signature) {
 			return errors.New("ECDSA verification error")
 		}
 	}
@@ -231,7 +306,7 @@ func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 
 // signedInstead returns what the signature signs instead of content, if the signer made a
 // common mistake with the root hash; else "".
-func (m message) signedInstead(cert *x509.Certificate, content []byte) string {
+func (s signer) signedInstead(cert *x509.Certificate, content []byte) string {
 	binary, err := hex.DecodeString(string(content))
 	if err != nil {
 		return ""
@@ -246,15 +321,15 @@ func (m message) signedInstead(cert *x509.Certificate, content []byte) string {
 		{binary, "the root hash in binary"},
 		{nil, "an empty file"},
 	} {
-		if m.verifyContent(cert, c.content) == nil {
+		if s.verifyContent(cert, c.content) == nil {
 			return c.what
 		}
 	}
 	return ""
 }
 
-func (m message) hash(content []byte) (crypto.Hash, []byte, error) {
-	switch m.digest {
+func (s signer) hash(content []byte) (crypto.Hash, []byte, error) {
+	switch s.digest {
 	case oidSHA256:
 		sum := sha256.Sum256(content)
 		return crypto.SHA256, sum[:], nil
@@ -265,7 +340,7 @@ func (m message) hash(content []byte) (crypto.Hash, []byte, error) {
 		sum := sha512.Sum512(content)
 		return crypto.SHA512, sum[:], nil
 	}
-	return 0, nil, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "its digest algorithm %q is not SHA-256 or better", m.digest),
+	return 0, nil, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "its digest algorithm %q is not SHA-256 or better", s.digest),
 		"Sign with: %s", signCommand)
 }
 

@@ -6,7 +6,8 @@
 // function that must not use unverified bytes takes a Verified.
 //
 // The package has its own parser of signatures. It knows the one form of PKCS#7 on
-// which systemd, openssl and the kernel agree. A general parser accepts several
+// which systemd, openssl and the kernel agree: by one signer, or by several of which it trusts
+// one at least. A general parser accepts several
 // encodings of the same value, recurses as deep as the input says, and returns
 // certificates of the sender; in this parser each byte is either fixed by the format
 // or checked.
@@ -14,8 +15,10 @@ package trust
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -57,7 +60,7 @@ func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progr
 // must not prevent a rollback. dateFault is the error that Verify would return about
 // the dates.
 func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (v Verified[*ddi.Image], dateFault, err error) {
-	cert, err := p.signerAnyDate(img.RootHash(), img.Signature())
+	cert, err := p.signerAnyDate(img.RootHash(), img.Signature(), now)
 	if err == nil {
 		dateFault = cert.validAt(now)
 	}
@@ -73,7 +76,7 @@ func (p Policy) VerifyAgain(before Verified[*ddi.Image], img *ddi.Image, now tim
 	if !ok || old.RootHash() != img.RootHash() {
 		return v, nil, errkind.Errorf(errkind.Untrusted, "the image is not the one that was verified before")
 	}
-	cert, err := p.signerAnyDate(img.RootHash(), img.Signature())
+	cert, err := p.signerAnyDate(img.RootHash(), img.Signature(), now)
 	if err != nil {
 		return v, nil, fmt.Errorf("check signature of image: %w", err)
 	}
@@ -104,15 +107,16 @@ func verifyBlocks(ctx context.Context, img *ddi.Image, cert trustedCert, progres
 // signerOf returns the certificate of p whose key made the signature sig of root.
 // It fails if the certificate is not valid at the time now.
 func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trustedCert, error) {
-	cert, err := p.signerAnyDate(root, sig)
+	cert, err := p.signerAnyDate(root, sig, now)
 	if err != nil {
 		return trustedCert{}, err
 	}
 	return cert, cert.validAt(now)
 }
 
-// signerAnyDate is signerOf without the check of the dates.
-func (p Policy) signerAnyDate(root [32]byte, sig *ddi.Signature) (trustedCert, error) {
+// signerAnyDate is signerOf without the check of the dates. Of several trusted signers it
+// returns one whose certificate is valid at the time now, if there is one.
+func (p Policy) signerAnyDate(root [32]byte, sig *ddi.Signature, now time.Time) (trustedCert, error) {
 	if sig == nil {
 		return trustedCert{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
 	}
@@ -125,12 +129,14 @@ func (p Policy) signerAnyDate(root [32]byte, sig *ddi.Signature) (trustedCert, e
 		return trustedCert{}, errkind.WithHint(errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err),
 			"If the image is complete, sign it again: trident sysext sign, or %s", signCommand)
 	}
-	cert, err := p.match(msg, []byte(ddi.HashString(root)))
+	signers, err := p.match(msg, []byte(ddi.HashString(root)))
 	if err != nil {
 		return trustedCert{}, err
 	}
+	cert := signers[max(0, slices.IndexFunc(signers, func(c trustedCert) bool { return c.validAt(now) == nil }))]
 	// The fingerprint is informational for systemd. Trident checks it, so that nobody can alter it.
-	if sig.CertificateFingerprint != "" && sig.CertificateFingerprint != cert.fingerprint() {
+	// Of several signers it may name any.
+	if sig.CertificateFingerprint != "" && sig.CertificateFingerprint != cert.fingerprint() && !msg.contains(sig.CertificateFingerprint) {
 		return trustedCert{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but contains the fingerprint of another certificate", cert.Subject)
 	}
 	return cert, nil
@@ -140,22 +146,67 @@ func (p Policy) signerAnyDate(root [32]byte, sig *ddi.Signature) (trustedCert, e
 // policy.
 var ErrUnknownSigner = errors.New("not trusted")
 
-// match returns the certificate that made the signature. Several certificates may
-// have the same issuer and serial number, so match tries each of them.
-func (p Policy) match(msg message, content []byte) (trustedCert, error) {
-	var fault error
-	for _, cert := range p.certs {
-		if !msg.isSignedBy(cert.Certificate) {
+// match returns the certificates of p that made signatures of msg, at least one. It follows the kernel's rule
+// for several signers (pkcs7_verify and pkcs7_validate_trust in its crypto/asymmetric_keys): one
+// trusted signer is enough, and no signature may be wrong. A signer that p does not trust must
+// have its certificate in msg, so that its signature can be checked.
+func (p Policy) match(msg message, content []byte) ([]trustedCert, error) {
+	var found []trustedCert
+	var unknown []signer
+	for _, s := range msg.signers {
+		cert, err := p.matchSigner(s, content)
+		if errors.Is(err, ErrUnknownSigner) {
+			unknown = append(unknown, s)
 			continue
 		}
-		if fault = msg.verify(cert.Certificate, content); fault == nil {
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, cert)
+	}
+	if len(found) == 0 {
+		return nil, unknown[0].unknownError()
+	}
+	for _, s := range unknown {
+		if err := s.verifyByItself(content); err != nil {
+			return nil, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "beside the signature by %q, one is wrong: %w", found[0].Subject, err),
+				"Sign the image again with all keys.")
+		}
+	}
+	return found, nil
+}
+
+// matchSigner returns the certificate of p that made the signature of s. Several certificates
+// may have the same issuer and serial number, so it tries each of them.
+func (p Policy) matchSigner(s signer, content []byte) (trustedCert, error) {
+	fault := error(ErrUnknownSigner)
+	for _, cert := range p.certs {
+		if !s.isSignedBy(cert.Certificate) {
+			continue
+		}
+		if fault = s.verify(cert.Certificate, content); fault == nil {
 			return cert, nil
 		}
 	}
-	if fault != nil {
-		return trustedCert{}, fault
-	}
-	return trustedCert{}, errkind.WithHint(
-		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is %w (serial number %x, issuer %s)", ErrUnknownSigner, msg.serial, msg.issuerName()),
+	return trustedCert{}, fault
+}
+
+// unknownError says that no trusted certificate is the one of s.
+func (s signer) unknownError() error {
+	return errkind.WithHint(
+		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is %w (serial number %x, issuer %s)", ErrUnknownSigner, s.serial, s.issuerName()),
 		"Use an image of a vendor that this host trusts: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.")
+}
+
+// verifyByItself checks the signature of s with the certificate in the message. That proves no
+// trust.
+func (s signer) verifyByItself(content []byte) error {
+	if s.cert == nil {
+		return fmt.Errorf("the certificate with serial number %x, issuer %s, is neither trusted nor in the message", s.serial, s.issuerName())
+	}
+	cert, err := x509.ParseCertificate(s.cert)
+	if err != nil {
+		return err
+	}
+	return s.verify(cert, content)
 }

@@ -231,6 +231,60 @@ func TestASignatureByOpensslCounts(t *testing.T) {
 	}
 }
 
+// openssl, and so systemd in user space, wants the certificates of all signers, and the kernel
+// that of one.
+func TestASignatureOfSeveralSignersByOpensslCounts(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("there is no openssl")
+	}
+	dir := t.TempDir()
+	openssl := func(args ...string) (string, error) {
+		cmd := exec.Command("openssl", args...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	write(t, dir, map[string]string{"hash": ddi.HashString(root)})
+	sign := []string{"smime", "-sign", "-noattr", "-binary", "-outform", "der", "-in", "hash", "-out", "sig"}
+	ids := map[string]identity{
+		"a": newIdentity(t, rsaKey(t, 2048), "a", 1), "b": newIdentity(t, ecdsaKey(t, elliptic.P256()), "b", 2), "c": newIdentity(t, rsaKey(t, 2048), "c", 3),
+	}
+	for name, id := range ids {
+		der, err := x509.MarshalPKCS8PrivateKey(id.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, map[string]string{name + ".pem": id.pem(), name + ".key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))})
+		if name != "c" {
+			sign = append(sign, "-signer", name+".pem", "-inkey", name+".key")
+		}
+	}
+	if out, err := openssl(sign...); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	sig, err := os.ReadFile(filepath.Join(dir, "sig"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for trusted, want := range map[string]bool{"a": true, "b": true, "ab": true, "bc": true, "c": false} {
+		var p Policy
+		certs := ""
+		for _, name := range strings.Split(trusted, "") {
+			p.add(trustedCert{Certificate: ids[name].cert})
+			certs += ids[name].pem()
+		}
+		_, err := p.signerOf(root, &ddi.Signature{PKCS7: sig}, now)
+		if (err == nil) != want {
+			t.Errorf("%s is trusted: %v", trusted, err)
+		}
+		write(t, dir, map[string]string{"certs.pem": certs})
+		out, err := openssl("smime", "-verify", "-noverify", "-nointern", "-binary", "-inform", "der", "-in", "sig", "-content", "hash", "-certfile", "certs.pem")
+		if (err == nil) != (trusted == "ab") {
+			t.Errorf("openssl with %s: %v: %s", trusted, err, out)
+		}
+	}
+}
+
 func TestEveryFlippedBitOfASignatureIsRefused(t *testing.T) {
 	id := newIdentity(t, rsaKey(t, 2048), "vendor", 1)
 	p, sig := policyOf(id), id.sign(t)
@@ -386,8 +440,8 @@ func TestASignatureOfTheWrongBytesSaysOfWhich(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			msg.signature = raw
-			err = msg.verify(id.cert, []byte(hash))
+			msg.signers[0].signature = raw
+			err = msg.signers[0].verify(id.cert, []byte(hash))
 			wantRefusal(t, err, errkind.Untrusted, want)
 			if (errkind.Hint(err) != "") != (content != "something else") {
 				t.Errorf("%q: hint %q", content, errkind.Hint(err))

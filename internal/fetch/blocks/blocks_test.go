@@ -377,7 +377,7 @@ func TestAfterPowerCutsOnlyWhatTheDiskLostComesAgain(t *testing.T) {
 	}
 	r.limited(nil)
 	r.mustGet(t)
-	most := int64(len(p)) + lost + 3*outlineCost(int64(len(r.new))) + 200<<10
+	most := int64(len(p)) + lost + 3*OutlineCost(int64(len(r.new))) + 200<<10
 	if sent := r.bytes("/new") + r.bytes("/patch"); sent > most {
 		t.Errorf("%d bytes came, %d were needed", sent, most)
 	}

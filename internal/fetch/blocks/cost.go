@@ -18,8 +18,9 @@ const (
 	signatureSize = 16 << 10
 )
 
-// outlineCost estimates from above the bytes of everything but the data of an image.
-func outlineCost(size int64) int64 {
+// OutlineCost estimates from above the bytes that Download receives of an image of size bytes
+// before it knows which blocks it needs: the partition table, the signature and the hash tree.
+func OutlineCost(size int64) int64 {
 	tree := verity.Superblock{DataBlocks: uint64(max(1, size/blockSize))}
 	return gpt.OverheadFront + gpt.OverheadBack + signatureSize + tree.HashSize() + 4*partOverhead
 }
@@ -36,7 +37,7 @@ func (j *job) admitOutline(size int64) error {
 	if !limited {
 		return nil
 	}
-	need, ways := outlineCost(size), []string(nil)
+	need, ways := OutlineCost(size), []string(nil)
 	switch p := j.cheapestPatch(); {
 	case p != nil:
 		need += p.cost()

@@ -29,7 +29,7 @@ func (j *job) outline(ctx context.Context, size int64) (*work, error) {
 	}
 	m := &meta{ctx: ctx, r: j.remote, size: size}
 	// Images are usually in the order data, hash tree, signature: then one request brings all.
-	tail := min(outlineCost(size)-gpt.OverheadFront+2*blockSize, max(gpt.OverheadBack, size-gpt.OverheadFront-1))
+	tail := min(OutlineCost(size)-gpt.OverheadFront+2*blockSize, max(gpt.OverheadBack, size-gpt.OverheadFront-1))
 	if err := m.load(fetch.Span{Off: 0, Len: gpt.OverheadFront}, fetch.Span{Off: size - tail, Len: tail}); err != nil {
 		return nil, err
 	}

@@ -1,8 +1,12 @@
 package change
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
@@ -13,6 +17,34 @@ const paramTimeout = "fetchTimeout"
 // FetchTimeout returns how long each step that fetches may take; 0 is no limit.
 func FetchTimeout(c *hostconfig.Config) time.Duration {
 	return time.Duration(min(Number(c, paramTimeout), 1<<30)) * time.Second
+}
+
+// paramExtensionBudget is an internal parameter of ours: how many bytes one operation may receive
+// over the network for extensions.
+const paramExtensionBudget = "extensionDataBudget"
+
+// SpendingOn calls use with the extensions of a configuration, which have one budget if the
+// configuration sets internalParams.extensionDataBudget. The budget counts what the operation id
+// has received, also before a restart, in a file of its WorkDir.
+func (h *Host) SpendingOn(c *hostconfig.Config, id string, use func([]extension.Source) error) (err error) {
+	sources := ExtensionSources(c)
+	allowed := Number(c, paramExtensionBudget)
+	if allowed <= 0 || len(sources) == 0 {
+		return use(sources)
+	}
+	dir := h.WorkDir(id)
+	if err := h.Touch("make work folder", func() error { return os.MkdirAll(dir, 0o700) }); err != nil {
+		return err
+	}
+	budget, err := extension.OpenBudget(filepath.Join(dir, "extensions"), allowed)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Touch("record received bytes", budget.Close)) }()
+	for i := range sources {
+		sources[i].Budget = budget
+	}
+	return use(sources)
 }
 
 // Flag reports whether an internal parameter is true.

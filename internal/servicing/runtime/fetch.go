@@ -26,21 +26,26 @@ func (s *Service) fetch(ctx context.Context, r *opRun, w comparison) error {
 
 // resolve fetches the images that the store lacks, and computes the change of extensions.
 func (s *Service) resolve(ctx context.Context, r *opRun, w comparison) error {
-	err := s.resolveExtensions(ctx, r, w)
+	err := s.SpendingOn(change.WithPaths(w.asked, w.old), r.ID, func(sources []extension.Source) error {
+		return s.resolveExtensions(ctx, r, w, sources)
+	})
 	if err == nil {
 		r.State.Resolved = true
 	}
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
-func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w comparison) error {
+func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w comparison, sources []extension.Source) error {
 	current, err := s.Extensions.Find(change.RecordedExtensions(w.old))
+	if err == nil {
+		err = s.Extensions.Agree(ctx, sources, current)
+	}
 	if err != nil {
 		return err
 	}
 	var images, own []extension.Image
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
-	for _, src := range change.ExtensionSources(change.WithPaths(w.asked, w.old)) {
+	for _, src := range sources {
 		if src.Path == change.OwnPath {
 			src.Path = "" // selfservice, not the store, decides the path of Trident's image
 		}

@@ -33,10 +33,21 @@ func (x *Extensions) unplaced() *extension.Store {
 // missing or incompatible one fails before a disk changes. If this host has no room,
 // "configure" fetches them. A rehearsal only asks servers whether they have them.
 func (x *Extensions) Check(ctx context.Context, r *record.Run, e *record.Examined) error {
-	list := slices.DeleteFunc(change.ExtensionSources(e.Config), func(src extension.Source) bool { return src.Path == change.OwnPath })
-	if err := x.unpackCarried(ctx, r, e); err != nil {
-		return errkind.WithName(err, errkind.NamePopulateExtensionImages)
+	err := x.unpackCarried(ctx, r, e)
+	if err == nil {
+		err = x.SpendingOn(e.Config, r.ID, func(list []extension.Source) error {
+			return x.check(ctx, r, e, slices.DeleteFunc(list, isOwn))
+		})
 	}
+	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
+}
+
+func isOwn(src extension.Source) bool { return src.Path == change.OwnPath }
+
+// check is Check for the extensions list of the configuration, after those of the image are
+// unpacked.
+func (x *Extensions) check(ctx context.Context, r *record.Run, e *record.Examined, list []extension.Source) error {
+	fromNetwork := slices.Clone(list)
 	list = append(list, x.carriedSources(&r.State)...)
 	if len(list) == 0 {
 		return nil
@@ -50,6 +61,9 @@ func (x *Extensions) Check(ctx context.Context, r *record.Run, e *record.Examine
 		}
 		return errors.Join(err, atomicfile.Write(filepath.Join(lib, "os-release"), []byte(e.Image.Metadata().OSRelease), 0o644))
 	})
+	if err == nil {
+		err = store.Agree(ctx, fromNetwork, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -57,7 +71,7 @@ func (x *Extensions) Check(ctx context.Context, r *record.Run, e *record.Examine
 	for _, src := range list {
 		if x.IsRehearsal() && fetch.Scheme(src.URL) != "file" {
 			if err := x.isThere(ctx, src.URL); err != nil {
-				return errkind.WithName(fmt.Errorf("look for the %s: %w", src.Class, err), errkind.NamePopulateExtensionImages)
+				return fmt.Errorf("look for the %s: %w", src.Class, err)
 			}
 			continue
 		}
@@ -70,14 +84,14 @@ func (x *Extensions) Check(ctx context.Context, r *record.Run, e *record.Examine
 			err = x.ownListed(src)
 		}
 		if err != nil {
-			return errkind.WithName(err, errkind.NamePopulateExtensionImages)
+			return err
 		}
 		images = append(images, image)
 	}
 	if _, err = extension.Plan(nil, images); err != nil && len(r.State.Carried) > 0 {
 		err = fmt.Errorf("together with the extensions that the image carries: %w", err)
 	}
-	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
+	return err
 }
 
 // ownListed is the error for an image of Trident itself among the extensions.
@@ -110,19 +124,18 @@ func (x *Extensions) isThere(ctx context.Context, from string) error {
 // Place stages and links the extensions of the configuration, and those that the image
 // carries, in the new OS. They have to be compatible with that OS.
 func (x *Extensions) Place(ctx context.Context, r *record.Run, c *hostconfig.Config, root string) error {
-	err := x.placeAll(ctx, r, c, root)
+	err := x.SpendingOn(c, r.ID, func(list []extension.Source) error {
+		return x.placeAll(ctx, r, c, root, slices.DeleteFunc(list, isOwn)) // see setUpTrident for Trident's own
+	})
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
-func (x *Extensions) placeAll(ctx context.Context, r *record.Run, c *hostconfig.Config, root string) error {
+func (x *Extensions) placeAll(ctx context.Context, r *record.Run, c *hostconfig.Config, root string, list []extension.Source) error {
 	store := &extension.Store{Root: root, Files: x.Root, Tools: x.Tools, Touch: x.Touch}
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	var images []extension.Image
 	units := map[string]bool{}
-	for _, src := range append(change.ExtensionSources(c), x.carriedSources(&r.State)...) {
-		if src.Path == change.OwnPath {
-			continue // see setUpTrident
-		}
+	for _, src := range append(list, x.carriedSources(&r.State)...) {
 		fetched := x.unplaced()
 		if here, err := fetched.Load(ctx, extension.Extension{Class: src.Class, Path: src.Path, SHA384: src.SHA384}); err == nil {
 			src.URL = "file://" + x.OnHost(filepath.Join(fetched.Root, here.Stored())) // fetched by the step "image"
