@@ -76,6 +76,8 @@ func access() map[string]rule {
 		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root, requestLimit: maxMessage},
 		hostv1.HostService_PlanInstall_FullMethodName:    {may: root, requestLimit: maxMessage},
 		hostv1.HostService_GetHost_FullMethodName:        {may: root, isBulk: true},
+		hostv1.HostService_PlanRebuild_FullMethodName:    {may: root},
+		hostv1.HostService_GetRecoveryKey_FullMethodName: {may: root},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, worksWithoutHost: true, isQuiet: true},

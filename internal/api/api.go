@@ -105,7 +105,7 @@ func New(c Config) *Server {
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, updates: c.Updates, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
-	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
+	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, keeper: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
 	setupv1.RegisterSetupServiceServer(services, setup)
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)

@@ -18,6 +18,7 @@ import (
 type hostServer struct {
 	hostv1.UnimplementedHostServiceServer
 	host    planner
+	keeper  keeper
 	store   *hoststate.Store
 	runner  *operation.Runner
 	handles *handles.Table
@@ -62,6 +63,29 @@ func (s *hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallReq
 	}, nil
 }
 
+func (s *hostServer) PlanRebuild(ctx context.Context, _ *hostv1.PlanRebuildRequest) (*hostv1.PlanRebuildResponse, error) {
+	plan, err := s.host.PlanRebuild(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &hostv1.PlanRebuildResponse{
+		Text: "All arrays are whole: there is nothing to rebuild.\n", Disks: storageToWire(plan.Storage).GetDisks(),
+		Steps: mapSlice(plan.Steps, plannedStepToWire), Warnings: warningsToWire(plan, nil),
+	}
+	if len(plan.Steps) > 0 {
+		out.Text = textToWire(plan.String())
+	}
+	return out, nil
+}
+
+func (s *hostServer) GetRecoveryKey(ctx context.Context, req *hostv1.GetRecoveryKeyRequest) (*hostv1.GetRecoveryKeyResponse, error) {
+	id, key, err := s.keeper.RecoveryKey(ctx, req.GetOperationId())
+	if err != nil {
+		return nil, errkind.WithField(err, "operation_id")
+	}
+	return &hostv1.GetRecoveryKeyResponse{OperationId: id, Key: key}, nil
+}
+
 // parsed returns the configuration of a request, and fails if it has faults.
 func (s *hostServer) parsed(ctx context.Context, req withConfig) (*hostconfig.Config, hostconfig.Report, error) {
 	text, field, err := s.configText(ctx, req)
@@ -81,6 +105,11 @@ func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*ho
 	if err != nil {
 		return nil, err
 	}
+	carried, err := s.keeper.CarriedExtensions(ctx)
+	if err != nil && errkind.Of(err) != errkind.Corrupt { // else out.Datastore says it
+		return nil, err
+	}
+	out.Extensions = append(out.Extensions, mapSlice(carried, carriedToWire)...)
 	if id, ok := s.runner.Active(); ok {
 		op, err := s.runner.Get(ctx, id)
 		if err != nil {

@@ -103,6 +103,10 @@ func extensionsToWire(kind string, list []hostconfig.Extension) []*hostv1.Active
 	})
 }
 
+func carriedToWire(e servicing.CarriedExtension) *hostv1.ActiveExtension {
+	return &hostv1.ActiveExtension{Kind: e.Class, Path: textToWire(e.Path), Sha384: e.SHA384, Carried: true}
+}
+
 func targetToWire(l hoststate.Link) *hostv1.RollbackTarget {
 	return &hostv1.RollbackTarget{
 		Kind: string(l.Kind), Config: specToText(l.Spec), ActiveVolume: string(l.ABActiveVolume), InstallIndex: int32(l.InstallIndex),

@@ -15,6 +15,13 @@ type Servicing interface {
 	planner
 	reporter
 	rebuilder
+	keeper
+}
+
+// keeper has what the host keeps besides the datastore.
+type keeper interface {
+	CarriedExtensions(ctx context.Context) ([]servicing.CarriedExtension, error)
+	RecoveryKey(ctx context.Context, id string) (operationID string, key []byte, err error)
 }
 
 // changer begins the operations on a host. Its methods return the ID of the operation
@@ -36,6 +43,7 @@ type planner interface {
 	RequiredKind(ctx context.Context, c *hostconfig.Config) (servicing.Kind, error)
 	Plan(ctx context.Context, c *hostconfig.Config) (*servicing.Plan, error)
 	PlanInstall(ctx context.Context, c *hostconfig.Config) (*servicing.Plan, error)
+	PlanRebuild(ctx context.Context) (*servicing.Plan, error)
 }
 
 // reporter has the results of operations.

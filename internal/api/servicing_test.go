@@ -104,6 +104,15 @@ func (f *fakeServicing) Plan(_ context.Context, c *hostconfig.Config) (*servicin
 	f.plan.Effective = c
 	return &f.plan, f.refuse
 }
+func (f *fakeServicing) PlanRebuild(context.Context) (*servicing.Plan, error) {
+	return &f.plan, f.refuse
+}
+func (f *fakeServicing) CarriedExtensions(context.Context) ([]servicing.CarriedExtension, error) {
+	return f.carried, nil
+}
+func (f *fakeServicing) RecoveryKey(_ context.Context, id string) (string, []byte, error) {
+	return cmp.Or(id, "newest"), []byte("key of " + cmp.Or(id, "newest")), f.refuse
+}
 func (f *fakeServicing) RequiredKind(context.Context, *hostconfig.Config) (servicing.Kind, error) {
 	return f.plan.Kind, f.refuse
 }

@@ -216,6 +216,40 @@ func obstructed(e Extension, what state) error {
 		"Move %s to another folder, or give the extension another path.", e.Path)
 }
 
+// Linked returns the extensions that the host has by a link into the store, in the order in which
+// systemd finds them, without an image of Trident itself.
+func (s *Store) Linked() (Generation, error) {
+	var out Generation
+	for _, class := range []Class{Sysext, Confext} {
+		found, err := class.scan(s.Root)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			e := Extension{Class: class, Path: f.Path}
+			if f.Kind != formRaw || f.Name == Own {
+				continue
+			}
+			p, ok, err := s.placeOf(e, 0)
+			if err != nil {
+				return nil, fmt.Errorf("find %s: %w", f.Path, err)
+			}
+			if !ok {
+				continue
+			}
+			now, hash, err := p.occupant()
+			if err != nil {
+				return nil, fmt.Errorf("find %s: %w", f.Path, err)
+			}
+			if now == linked {
+				e.SHA384 = hash
+				out = append(out, e)
+			}
+		}
+	}
+	return out, nil
+}
+
 // Find returns the extensions of a recorded configuration that this host has, with their
 // paths. It finds an extension without a path by its hash. It omits an extension that the
 // host does not have, and one whose path has another file.

@@ -83,3 +83,17 @@ func (s *Service) PlanInstall(ctx context.Context, c *hostconfig.Config) (*Plan,
 	}
 	return out, nil
 }
+
+// PlanRebuild returns what RebuildRAID would do to the disks and arrays of this host, and
+// changes nothing.
+func (s *Service) PlanRebuild(ctx context.Context) (*Plan, error) {
+	st, err := s.State(ctx)
+	if err == nil {
+		err = unready(st)
+	}
+	if err != nil {
+		return nil, wrap("plan the rebuild of RAID arrays", err)
+	}
+	p, err := s.arrays.Plan(ctx, st)
+	return p, wrap("plan the rebuild of RAID arrays", err)
+}

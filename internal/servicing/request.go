@@ -244,6 +244,28 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 	return change.ImageOf(st.Spec)
 }
 
+// CarriedExtension is an extension that the image of the running OS carries.
+type CarriedExtension struct {
+	Class  string // sysext or confext
+	Path   string // of the image on the host
+	SHA384 string // hexadecimal
+}
+
+// CarriedExtensions returns the extensions that the image of the running OS carries; none for a
+// host that was never provisioned.
+func (s *Service) CarriedExtensions(ctx context.Context) ([]CarriedExtension, error) {
+	st, err := s.State(ctx)
+	if err != nil || st.Runs == nil || st.Runs.Spec().Image == nil {
+		return nil, err
+	}
+	carried, err := s.Carried(st.Runs)
+	var out []CarriedExtension
+	for _, e := range carried {
+		out = append(out, CarriedExtension{string(e.Class), e.Path, e.SHA384})
+	}
+	return out, wrap("list the extensions that the OS image carries", err)
+}
+
 // kindOf returns the Kind for a kind in the journal, "" if the kind is unknown here, and
 // upstream's name of the metric that counts successful operations of it, or "".
 func kindOf(kind string) (does Kind, successMetric string) {

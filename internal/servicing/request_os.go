@@ -149,3 +149,42 @@ func (s *Service) RebuildRAID(ctx context.Context) (operationID string, err erro
 	id, err := s.decide(ctx, s.arrays.Rebuild)
 	return id, wrap("rebuild RAID arrays", err)
 }
+
+// RecoveryKey returns the recovery key that Trident has made for the encrypted volumes of an
+// installation, and the ID of the installation; an empty id is that of the newest one. The error
+// is of kind NotFound if Trident has made no key since the host has booted.
+func (s *Service) RecoveryKey(ctx context.Context, id string) (operationID string, key []byte, err error) {
+	op, err := s.installation(ctx, id)
+	if err == nil {
+		key, err = s.slots.RecoveryKey(op.ID)
+	}
+	if errkind.Of(err) == errkind.NotFound {
+		err = errkind.WithHint(err, "Only the live system that installs has the key, until it reboots. If storage.encryption.recoveryKeyUrl is set, the key is in that file.")
+	}
+	return op.ID, key, wrap("get the recovery key", err)
+}
+
+// installation returns an installation of this host, the newest one if id is empty.
+func (s *Service) installation(ctx context.Context, id string) (operation.Operation, error) {
+	isInstallation := func(op operation.Operation) bool {
+		does, _ := slots.KindOf(op.Kind)
+		return does == CleanInstall
+	}
+	if id != "" {
+		op, err := s.Runner.Get(ctx, id)
+		if err == nil && !isInstallation(op) {
+			err = errkind.Errorf(errkind.NotFound, "the operation %s is not an installation", id)
+		}
+		return op, err
+	}
+	ops, err := s.Runner.List(ctx)
+	if err != nil {
+		return operation.Operation{}, err
+	}
+	for _, op := range ops {
+		if isInstallation(op) {
+			return op, nil
+		}
+	}
+	return operation.Operation{}, errkind.Errorf(errkind.NotFound, "this system has not begun an installation")
+}

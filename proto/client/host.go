@@ -121,6 +121,29 @@ func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.Pla
 	return resp, err
 }
 
+// PlanRebuild returns what RebuildRaid would do to the disks and arrays, and what it would
+// destroy. It changes nothing. Without steps all arrays are whole.
+func (h Host) PlanRebuild(ctx context.Context) (resp *hostv1.PlanRebuildResponse, err error) {
+	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+		resp, err = hostv1.NewHostServiceClient(l.conn).PlanRebuild(ctx, &hostv1.PlanRebuildRequest{})
+		return err
+	})
+	return resp, err
+}
+
+// RecoveryKey returns the recovery key that Trident has made for the encrypted volumes of an
+// installation; "" is the newest one of this host. The error is of kind NotFound if the running
+// system has no such key: it is only in the memory of the live system that installs. The key is
+// a secret.
+func (h Host) RecoveryKey(ctx context.Context, operationID string) (key []byte, err error) {
+	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+		resp, err := hostv1.NewHostServiceClient(l.conn).GetRecoveryKey(ctx, &hostv1.GetRecoveryKeyRequest{OperationId: operationID})
+		key = resp.GetKey()
+		return err
+	})
+	return key, err
+}
+
 // judge calls a method that reads a configuration and changes nothing. handle is 0 if the
 // call has to send the text.
 func (h Host) judge(ctx context.Context, config *Config, call func(ctx context.Context, host hostv1.HostServiceClient, handle int64) error) error {

@@ -24,7 +24,7 @@ type getOptions struct {
 }
 
 func getKinds() []string {
-	return []string{"status", "configuration", "last-error", "rollback-chain", "rollback-target"}
+	return []string{"status", "configuration", "last-error", "rollback-chain", "rollback-target", "extensions", "recovery-key"}
 }
 
 const getLong = `Get prints the records that Trident has of this host, in YAML:
@@ -33,7 +33,9 @@ status           the whole record, as upstream's HostStatus
 configuration    the Host Configuration
 last-error       why the last servicing failed, or null
 rollback-chain   the states that the host can return to, the next one first
-rollback-target  the Host Configuration of the next one, or {}`
+rollback-target  the Host Configuration of the next one, or {}
+extensions       the extensions of the configuration, and those that the OS image carries
+recovery-key     the key that Trident made for encrypted volumes, in the live system that installs`
 
 func newGetCommand(a *command.App, run func(context.Context, *getOptions) error) *cobra.Command {
 	o := &getOptions{app: a}
@@ -85,15 +87,15 @@ func get(ctx context.Context, o *getOptions) error {
 
 // document returns the requested record in YAML.
 func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, error) {
-	status, err := hostStatus(ctx, c)
-	if err != nil {
-		return nil, err
-	}
 	switch o.kind {
-	case "configuration":
-		return member(status, "spec", "{}")
-	case "last-error":
-		return member(status, "lastError", "null")
+	case "extensions":
+		return extensions(ctx, c)
+	case "recovery-key":
+		key, err := c.Host().RecoveryKey(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		return dumpYAML(string(key))
 	case "rollback-chain":
 		chain, err := c.Host().RollbackChain(ctx)
 		if err != nil {
@@ -104,7 +106,37 @@ func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, er
 		target, err := c.Host().RollbackTarget(ctx)
 		return []byte(cmp.Or(target, "{}\n")), err
 	}
+	status, err := hostStatus(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	switch o.kind {
+	case "configuration":
+		return member(status, "spec", "{}")
+	case "last-error":
+		return member(status, "lastError", "null")
+	}
 	return []byte(status), nil
+}
+
+// extensions returns the extensions of the running OS.
+func extensions(ctx context.Context, c *client.Client) ([]byte, error) {
+	resp, err := c.Host().Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	type entry struct {
+		Kind    string `yaml:"kind"`
+		Path    string `yaml:"path"`
+		URL     string `yaml:"url,omitempty"`
+		SHA384  string `yaml:"sha384"`
+		Carried bool   `yaml:"carried"`
+	}
+	all := []entry{}
+	for _, e := range resp.GetExtensions() {
+		all = append(all, entry{e.GetKind(), e.GetPath(), e.GetUrl(), e.GetSha384(), e.GetCarried()})
+	}
+	return dumpYAML(all)
 }
 
 // member returns the value of a key of a mapping, or otherwise if the key is absent.

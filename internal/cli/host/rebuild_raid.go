@@ -2,10 +2,12 @@ package host
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -14,6 +16,7 @@ import (
 type rebuildRaidOptions struct {
 	servicingOptions
 	config string
+	plan   bool
 }
 
 func newRebuildRaidCommand(a *command.App, run func(context.Context, *rebuildRaidOptions) error) *cobra.Command {
@@ -21,21 +24,29 @@ func newRebuildRaidCommand(a *command.App, run func(context.Context, *rebuildRai
 	cmd := &cobra.Command{
 		Use:   "rebuild-raid",
 		Short: "Rebuild RAID arrays after a disk was replaced",
-		Example: `  trident rebuild-raid
+		Example: `  trident rebuild-raid --plan
+  trident rebuild-raid
   trident rebuild-raid --config host.yaml`,
 		Long: `Rebuild-raid makes degraded arrays whole again, whatever has happened to a member. It
 gives a replaced disk its partitions, waits until all members are in sync, and records
 the new disk last. It refuses a disk with the data of others until that disk is wiped,
-and a disk that is too small or in use. After a failure, run it again.`,
+and a disk that is too small or in use. After a failure, run it again.
+
+With --plan it only shows which disk gets a new partition table, what is lost there,
+and which members are added and copied.`,
 		Args: command.Exactly(),
 		RunE: command.Run(run, o),
 	}
 	cmd.Flags().StringVarP(&o.config, "config", "c", "", "fail unless this Host Configuration is that of the host")
+	cmd.Flags().BoolVar(&o.plan, "plan", false, "only show the steps of the rebuild, and the data that would be lost")
 	o.addFlags(cmd.Flags())
 	return cmd
 }
 
 func rebuildRaid(ctx context.Context, o *rebuildRaidOptions) error {
+	if o.plan {
+		return command.AsUpstream(o.App.Ask(ctx, "plan the rebuild of RAID arrays", func(c *client.Client) error { return o.showPlan(ctx, c) }))
+	}
 	return o.service(ctx, "rebuild RAID arrays", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		if o.config != "" {
 			if err := o.isRecorded(ctx, c); err != nil {
@@ -44,6 +55,23 @@ func rebuildRaid(ctx context.Context, o *rebuildRaidOptions) error {
 		}
 		return c.Host().RebuildRaid(ctx, fn)
 	})
+}
+
+// showPlan shows what the rebuild would do. The host does not change.
+func (o *rebuildRaidOptions) showPlan(ctx context.Context, c *client.Client) error {
+	if o.config != "" {
+		if err := o.isRecorded(ctx, c); err != nil {
+			return err
+		}
+	}
+	plan, err := c.Host().PlanRebuild(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range plan.GetWarnings() {
+		fmt.Fprintln(o.App.Stderr, findingText("rebuild-raid", f))
+	}
+	return o.App.Show(plan, func(w *terminal.Table) { w.Text(plan.GetText()) })
 }
 
 // isRecorded fails if the Host Configuration of the caller is not that of the host: its

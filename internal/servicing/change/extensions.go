@@ -39,6 +39,21 @@ func RecordedExtensions(c *hostconfig.Config) []extension.Extension {
 	return out
 }
 
+// Carried returns the extensions of the running OS that its configuration c does not list: those
+// that the image of the OS carries.
+func (h *Host) Carried(c *hostconfig.Config) (extension.Generation, error) {
+	found, err := h.Extensions.Linked()
+	if err != nil {
+		return nil, err
+	}
+	listed := generation(c)
+	return slices.DeleteFunc(found, func(e extension.Extension) bool {
+		return slices.ContainsFunc(listed, func(l extension.Extension) bool {
+			return l.Class == e.Class && strings.EqualFold(l.SHA384, e.SHA384)
+		})
+	}), nil
+}
+
 // generation returns all extensions of a configuration, also Trident's own.
 func generation(c *hostconfig.Config) (out extension.Generation) {
 	for _, w := range ExtensionSources(c) {

@@ -287,6 +287,10 @@ func KindOf(kind string) (does change.Kind, successMetric string) {
 	return "", ""
 }
 
+// RecoveryKey returns the recovery key that Trident has made for an installation of this boot. The
+// error is of kind NotFound if it has made none.
+func (s *Service) RecoveryKey(id string) ([]byte, error) { return s.loader.RecoveryKey(id) }
+
 // OnlyWrites reports whether op is only fetching an image, perhaps into the other slot.
 func OnlyWrites(op operation.Operation) bool {
 	return (op.Kind == opABUpdate || op.Kind == opABUpdateStage) && slices.Contains([]string{"begin", "image", "write"}, op.Step)

@@ -73,6 +73,20 @@ func (s hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallRequ
 	return proto.CloneOf(s.config.InstallPlan), nil
 }
 
+func (s hostServer) PlanRebuild(context.Context, *hostv1.PlanRebuildRequest) (*hostv1.PlanRebuildResponse, error) {
+	if s.config.Refuse != nil {
+		return nil, s.config.Refuse
+	}
+	return proto.CloneOf(s.config.RebuildPlan), nil
+}
+
+func (s hostServer) GetRecoveryKey(_ context.Context, req *hostv1.GetRecoveryKeyRequest) (*hostv1.GetRecoveryKeyResponse, error) {
+	if len(s.config.RecoveryKey) == 0 {
+		return nil, errkind.Errorf(errkind.NotFound, "get the recovery key: Trident has made no recovery key for this operation since the host has booted")
+	}
+	return &hostv1.GetRecoveryKeyResponse{OperationId: req.GetOperationId(), Key: s.config.RecoveryKey}, nil
+}
+
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 
 // service begins an operation and streams it as upstream's daemon does.

@@ -183,6 +183,10 @@ func (l *Loader) Key(r *record.Run, c *hostconfig.Config) (seal.Key, error) {
 	return key, err
 }
 
+// RecoveryKey returns the recovery key that Trident has made for an installation. The error is of
+// kind NotFound if it has made none since the host has booted.
+func (l *Loader) RecoveryKey(operation string) ([]byte, error) { return l.keys().Find(operation) }
+
 // ClearTPM erases the TPM, if the configuration of an installation asks for it.
 func (l *Loader) ClearTPM(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	if enc := encryption(c); enc == nil || !enc.ClearTPMOnInstall || r.State.Purpose != record.Installs {

@@ -5,7 +5,6 @@ package rebuild
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"time"
 
@@ -81,13 +80,10 @@ func (s *Service) Register() {
 // Rebuild returns the start of the operation. It fails with errkind.Precondition if the host
 // was never provisioned, or has no arrays.
 func (s *Service) Rebuild(st change.State) (change.Begin, error) {
-	switch {
-	case st.Runs == nil:
-		return nil, errkind.WithName(errkind.Errorf(errkind.Precondition, "this host was never provisioned"), errkind.NameHostNotProvisioned)
-	case len(st.Runs.Spec().Storage.RAID.Software) == 0:
-		return nil, errkind.WithName(errkind.Errorf(errkind.Precondition, "the configuration of this host has no arrays"), errkind.NameValidateRebuildRaid)
+	p, err := newProgress(st)
+	if err != nil {
+		return nil, err
 	}
-	p := progress{Spec: st.Runs.Recorded(), Seed: []byte(rand.Text()), Index: st.Status.InstallIndex, Was: pathsOf(st.Status.PartitionPaths)}
 	return func(ctx context.Context) (operation.Operation, error) {
 		return s.start(ctx, "rebuild RAID arrays", p)
 	}, nil

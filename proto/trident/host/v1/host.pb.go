@@ -135,6 +135,213 @@ func (HostPhase) EnumDescriptor() ([]byte, []int) {
 	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{1}
 }
 
+type PlanRebuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRebuildRequest) Reset() {
+	*x = PlanRebuildRequest{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRebuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRebuildRequest) ProtoMessage() {}
+
+func (x *PlanRebuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRebuildRequest.ProtoReflect.Descriptor instead.
+func (*PlanRebuildRequest) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{0}
+}
+
+type PlanRebuildResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plan for people, in several lines.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The disks that get a new partition table, and what Trident destroys on them.
+	Disks []*DiskPlan `protobuf:"bytes,2,rep,name=disks,proto3" json:"disks,omitempty"`
+	// The steps that change something, in order. Empty if all arrays are whole.
+	Steps []*PlannedStep `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	// What is wrong with the members of the arrays. Warnings have no place.
+	Warnings      []*Finding `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRebuildResponse) Reset() {
+	*x = PlanRebuildResponse{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRebuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRebuildResponse) ProtoMessage() {}
+
+func (x *PlanRebuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRebuildResponse.ProtoReflect.Descriptor instead.
+func (*PlanRebuildResponse) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PlanRebuildResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanRebuildResponse) GetDisks() []*DiskPlan {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+func (x *PlanRebuildResponse) GetSteps() []*PlannedStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanRebuildResponse) GetWarnings() []*Finding {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type GetRecoveryKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The installation, as in trident.operations.v1.Operation. Empty: the newest installation
+	// of this host.
+	OperationId   string `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRecoveryKeyRequest) Reset() {
+	*x = GetRecoveryKeyRequest{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRecoveryKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRecoveryKeyRequest) ProtoMessage() {}
+
+func (x *GetRecoveryKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRecoveryKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetRecoveryKeyRequest) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetRecoveryKeyRequest) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+type GetRecoveryKeyResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	OperationId string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	// The bytes of the key, without a line break. A secret: keep it out of logs.
+	Key           []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRecoveryKeyResponse) Reset() {
+	*x = GetRecoveryKeyResponse{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRecoveryKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRecoveryKeyResponse) ProtoMessage() {}
+
+func (x *GetRecoveryKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRecoveryKeyResponse.ProtoReflect.Descriptor instead.
+func (*GetRecoveryKeyResponse) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetRecoveryKeyResponse) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+func (x *GetRecoveryKeyResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 type ValidateConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Config:
@@ -148,7 +355,7 @@ type ValidateConfigRequest struct {
 
 func (x *ValidateConfigRequest) Reset() {
 	*x = ValidateConfigRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[0]
+	mi := &file_trident_host_v1_host_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -160,7 +367,7 @@ func (x *ValidateConfigRequest) String() string {
 func (*ValidateConfigRequest) ProtoMessage() {}
 
 func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[0]
+	mi := &file_trident_host_v1_host_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -173,7 +380,7 @@ func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigRequest.ProtoReflect.Descriptor instead.
 func (*ValidateConfigRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{0}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ValidateConfigRequest) GetConfig() isValidateConfigRequest_Config {
@@ -231,7 +438,7 @@ type ValidateConfigResponse struct {
 
 func (x *ValidateConfigResponse) Reset() {
 	*x = ValidateConfigResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[1]
+	mi := &file_trident_host_v1_host_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -243,7 +450,7 @@ func (x *ValidateConfigResponse) String() string {
 func (*ValidateConfigResponse) ProtoMessage() {}
 
 func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[1]
+	mi := &file_trident_host_v1_host_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -256,7 +463,7 @@ func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigResponse.ProtoReflect.Descriptor instead.
 func (*ValidateConfigResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{1}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ValidateConfigResponse) GetValid() bool {
@@ -292,7 +499,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[2]
+	mi := &file_trident_host_v1_host_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +511,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[2]
+	mi := &file_trident_host_v1_host_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +524,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{2}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Finding) GetLine() int32 {
@@ -375,7 +582,7 @@ type PlanUpdateRequest struct {
 
 func (x *PlanUpdateRequest) Reset() {
 	*x = PlanUpdateRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[3]
+	mi := &file_trident_host_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +594,7 @@ func (x *PlanUpdateRequest) String() string {
 func (*PlanUpdateRequest) ProtoMessage() {}
 
 func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[3]
+	mi := &file_trident_host_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +607,7 @@ func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateRequest.ProtoReflect.Descriptor instead.
 func (*PlanUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{3}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PlanUpdateRequest) GetConfig() isPlanUpdateRequest_Config {
@@ -471,7 +678,7 @@ type PlanUpdateResponse struct {
 
 func (x *PlanUpdateResponse) Reset() {
 	*x = PlanUpdateResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[4]
+	mi := &file_trident_host_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +690,7 @@ func (x *PlanUpdateResponse) String() string {
 func (*PlanUpdateResponse) ProtoMessage() {}
 
 func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[4]
+	mi := &file_trident_host_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +703,7 @@ func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateResponse.ProtoReflect.Descriptor instead.
 func (*PlanUpdateResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{4}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PlanUpdateResponse) GetKind() v1.ServicingKind {
@@ -567,7 +774,7 @@ type PlannedStep struct {
 
 func (x *PlannedStep) Reset() {
 	*x = PlannedStep{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[5]
+	mi := &file_trident_host_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +786,7 @@ func (x *PlannedStep) String() string {
 func (*PlannedStep) ProtoMessage() {}
 
 func (x *PlannedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[5]
+	mi := &file_trident_host_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +799,7 @@ func (x *PlannedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
 func (*PlannedStep) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlannedStep) GetName() string {
@@ -623,7 +830,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[6]
+	mi := &file_trident_host_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +842,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[6]
+	mi := &file_trident_host_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +855,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Reason) GetPath() string {
@@ -688,7 +895,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	mi := &file_trident_host_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +907,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	mi := &file_trident_host_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +920,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Action) GetKind() string {
@@ -750,7 +957,7 @@ type PlanInstallRequest struct {
 
 func (x *PlanInstallRequest) Reset() {
 	*x = PlanInstallRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	mi := &file_trident_host_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +969,7 @@ func (x *PlanInstallRequest) String() string {
 func (*PlanInstallRequest) ProtoMessage() {}
 
 func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	mi := &file_trident_host_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +982,7 @@ func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallRequest.ProtoReflect.Descriptor instead.
 func (*PlanInstallRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlanInstallRequest) GetConfig() isPlanInstallRequest_Config {
@@ -838,7 +1045,7 @@ type PlanInstallResponse struct {
 
 func (x *PlanInstallResponse) Reset() {
 	*x = PlanInstallResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	mi := &file_trident_host_v1_host_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1057,7 @@ func (x *PlanInstallResponse) String() string {
 func (*PlanInstallResponse) ProtoMessage() {}
 
 func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	mi := &file_trident_host_v1_host_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1070,7 @@ func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallResponse.ProtoReflect.Descriptor instead.
 func (*PlanInstallResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlanInstallResponse) GetText() string {
@@ -916,7 +1123,7 @@ type StoragePlan struct {
 
 func (x *StoragePlan) Reset() {
 	*x = StoragePlan{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	mi := &file_trident_host_v1_host_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1135,7 @@ func (x *StoragePlan) String() string {
 func (*StoragePlan) ProtoMessage() {}
 
 func (x *StoragePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	mi := &file_trident_host_v1_host_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1148,7 @@ func (x *StoragePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
 func (*StoragePlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StoragePlan) GetPurpose() string {
@@ -1009,7 +1216,7 @@ type DiskPlan struct {
 
 func (x *DiskPlan) Reset() {
 	*x = DiskPlan{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	mi := &file_trident_host_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1228,7 @@ func (x *DiskPlan) String() string {
 func (*DiskPlan) ProtoMessage() {}
 
 func (x *DiskPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	mi := &file_trident_host_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1241,7 @@ func (x *DiskPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskPlan.ProtoReflect.Descriptor instead.
 func (*DiskPlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DiskPlan) GetId() string {
@@ -1137,7 +1344,7 @@ type PartitionPlan struct {
 
 func (x *PartitionPlan) Reset() {
 	*x = PartitionPlan{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[12]
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1356,7 @@ func (x *PartitionPlan) String() string {
 func (*PartitionPlan) ProtoMessage() {}
 
 func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[12]
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1369,7 @@ func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionPlan.ProtoReflect.Descriptor instead.
 func (*PartitionPlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{12}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PartitionPlan) GetId() string {
@@ -1252,7 +1459,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[13]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1471,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[13]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1484,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{13}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Loss) GetWhat() string {
@@ -1349,7 +1556,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[14]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1568,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[14]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1581,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Layer) GetId() string {
@@ -1456,7 +1663,7 @@ type Format struct {
 
 func (x *Format) Reset() {
 	*x = Format{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[15]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1675,7 @@ func (x *Format) String() string {
 func (*Format) ProtoMessage() {}
 
 func (x *Format) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[15]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1688,7 @@ func (x *Format) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Format.ProtoReflect.Descriptor instead.
 func (*Format) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Format) GetId() string {
@@ -1536,7 +1743,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	mi := &file_trident_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1755,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	mi := &file_trident_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1768,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mount) GetId() string {
@@ -1600,7 +1807,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[17]
+	mi := &file_trident_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1819,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[17]
+	mi := &file_trident_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1832,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 // A RollbackTarget is an earlier state that the host can return to.
@@ -1644,7 +1851,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[18]
+	mi := &file_trident_host_v1_host_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1863,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[18]
+	mi := &file_trident_host_v1_host_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1876,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -1700,7 +1907,8 @@ func (x *RollbackTarget) GetInstallIndex() int32 {
 	return 0
 }
 
-// An ActiveExtension is an extension in the host's configuration.
+// An ActiveExtension is an extension of the running OS: in the host's configuration, or carried
+// by the OS image.
 type ActiveExtension struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// sysext or confext.
@@ -1709,14 +1917,17 @@ type ActiveExtension struct {
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	Url  string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Lower-case hexadecimal.
-	Sha384        string `protobuf:"bytes,4,opt,name=sha384,proto3" json:"sha384,omitempty"`
+	Sha384 string `protobuf:"bytes,4,opt,name=sha384,proto3" json:"sha384,omitempty"`
+	// The OS image carries the extension: it is not in the configuration, has no url, and is
+	// replaced with the OS.
+	Carried       bool `protobuf:"varint,5,opt,name=carried,proto3" json:"carried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ActiveExtension) Reset() {
 	*x = ActiveExtension{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[19]
+	mi := &file_trident_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1939,7 @@ func (x *ActiveExtension) String() string {
 func (*ActiveExtension) ProtoMessage() {}
 
 func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[19]
+	mi := &file_trident_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1952,7 @@ func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveExtension.ProtoReflect.Descriptor instead.
 func (*ActiveExtension) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ActiveExtension) GetKind() string {
@@ -1772,6 +1983,13 @@ func (x *ActiveExtension) GetSha384() string {
 	return ""
 }
 
+func (x *ActiveExtension) GetCarried() bool {
+	if x != nil {
+		return x.Carried
+	}
+	return false
+}
+
 // A DatastoreHealth says whether the datastore is sound.
 type DatastoreHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1785,7 +2003,7 @@ type DatastoreHealth struct {
 
 func (x *DatastoreHealth) Reset() {
 	*x = DatastoreHealth{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[20]
+	mi := &file_trident_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2015,7 @@ func (x *DatastoreHealth) String() string {
 func (*DatastoreHealth) ProtoMessage() {}
 
 func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[20]
+	mi := &file_trident_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2028,7 @@ func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatastoreHealth.ProtoReflect.Descriptor instead.
 func (*DatastoreHealth) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DatastoreHealth) GetSound() bool {
@@ -1857,7 +2075,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[21]
+	mi := &file_trident_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2087,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[21]
+	mi := &file_trident_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2100,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{21}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetHostResponse) GetPhase() HostPhase {
@@ -1973,7 +2191,18 @@ var File_trident_host_v1_host_proto protoreflect.FileDescriptor
 
 const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x1atrident/host/v1/host.proto\x12\x0ftrident.host.v1\x1a&trident/operations/v1/operations.proto\x1a\x17trident/v1/common.proto\"^\n" +
+	"\x1atrident/host/v1/host.proto\x12\x0ftrident.host.v1\x1a&trident/operations/v1/operations.proto\x1a\x17trident/v1/common.proto\"\x14\n" +
+	"\x12PlanRebuildRequest\"\xc4\x01\n" +
+	"\x13PlanRebuildResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12/\n" +
+	"\x05disks\x18\x02 \x03(\v2\x19.trident.host.v1.DiskPlanR\x05disks\x122\n" +
+	"\x05steps\x18\x03 \x03(\v2\x1c.trident.host.v1.PlannedStepR\x05steps\x124\n" +
+	"\bwarnings\x18\x04 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\":\n" +
+	"\x15GetRecoveryKeyRequest\x12!\n" +
+	"\foperation_id\x18\x01 \x01(\tR\voperationId\"R\n" +
+	"\x16GetRecoveryKeyResponse\x12!\n" +
+	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12\x15\n" +
+	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\"^\n" +
 	"\x15ValidateConfigRequest\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12%\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00R\fconfigHandleB\b\n" +
@@ -2089,12 +2318,13 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12#\n" +
 	"\ractive_volume\x18\x03 \x01(\tR\factiveVolume\x12#\n" +
-	"\rinstall_index\x18\x04 \x01(\x05R\finstallIndex\"c\n" +
+	"\rinstall_index\x18\x04 \x01(\x05R\finstallIndex\"}\n" +
 	"\x0fActiveExtension\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x10\n" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12\x16\n" +
-	"\x06sha384\x18\x04 \x01(\tR\x06sha384\"A\n" +
+	"\x06sha384\x18\x04 \x01(\tR\x06sha384\x12\x18\n" +
+	"\acarried\x18\x05 \x01(\bR\acarried\"A\n" +
 	"\x0fDatastoreHealth\x12\x14\n" +
 	"\x05sound\x18\x01 \x01(\bR\x05sound\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"\xd3\x04\n" +
@@ -2127,13 +2357,15 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x10HOST_PHASE_FRESH\x10\x01\x12\x16\n" +
 	"\x12HOST_PHASE_SETTLED\x10\x02\x12\x15\n" +
 	"\x11HOST_PHASE_STAGED\x10\x03\x12\x15\n" +
-	"\x11HOST_PHASE_TRYING\x10\x042\xef\x02\n" +
+	"\x11HOST_PHASE_TRYING\x10\x042\xac\x04\n" +
 	"\vHostService\x12a\n" +
 	"\x0eValidateConfig\x12&.trident.host.v1.ValidateConfigRequest\x1a'.trident.host.v1.ValidateConfigResponse\x12U\n" +
 	"\n" +
 	"PlanUpdate\x12\".trident.host.v1.PlanUpdateRequest\x1a#.trident.host.v1.PlanUpdateResponse\x12X\n" +
 	"\vPlanInstall\x12#.trident.host.v1.PlanInstallRequest\x1a$.trident.host.v1.PlanInstallResponse\x12L\n" +
-	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponseBAZ?github.com/trident-project/trident/proto/trident/host/v1;hostv1b\x06proto3"
+	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponse\x12X\n" +
+	"\vPlanRebuild\x12#.trident.host.v1.PlanRebuildRequest\x1a$.trident.host.v1.PlanRebuildResponse\x12a\n" +
+	"\x0eGetRecoveryKey\x12&.trident.host.v1.GetRecoveryKeyRequest\x1a'.trident.host.v1.GetRecoveryKeyResponseBAZ?github.com/trident-project/trident/proto/trident/host/v1;hostv1b\x06proto3"
 
 var (
 	file_trident_host_v1_host_proto_rawDescOnce sync.Once
@@ -2148,75 +2380,86 @@ func file_trident_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_trident_host_v1_host_proto_goTypes = []any{
 	(Severity)(0),                  // 0: trident.host.v1.Severity
 	(HostPhase)(0),                 // 1: trident.host.v1.HostPhase
-	(*ValidateConfigRequest)(nil),  // 2: trident.host.v1.ValidateConfigRequest
-	(*ValidateConfigResponse)(nil), // 3: trident.host.v1.ValidateConfigResponse
-	(*Finding)(nil),                // 4: trident.host.v1.Finding
-	(*PlanUpdateRequest)(nil),      // 5: trident.host.v1.PlanUpdateRequest
-	(*PlanUpdateResponse)(nil),     // 6: trident.host.v1.PlanUpdateResponse
-	(*PlannedStep)(nil),            // 7: trident.host.v1.PlannedStep
-	(*Reason)(nil),                 // 8: trident.host.v1.Reason
-	(*Action)(nil),                 // 9: trident.host.v1.Action
-	(*PlanInstallRequest)(nil),     // 10: trident.host.v1.PlanInstallRequest
-	(*PlanInstallResponse)(nil),    // 11: trident.host.v1.PlanInstallResponse
-	(*StoragePlan)(nil),            // 12: trident.host.v1.StoragePlan
-	(*DiskPlan)(nil),               // 13: trident.host.v1.DiskPlan
-	(*PartitionPlan)(nil),          // 14: trident.host.v1.PartitionPlan
-	(*Loss)(nil),                   // 15: trident.host.v1.Loss
-	(*Layer)(nil),                  // 16: trident.host.v1.Layer
-	(*Format)(nil),                 // 17: trident.host.v1.Format
-	(*Mount)(nil),                  // 18: trident.host.v1.Mount
-	(*GetHostRequest)(nil),         // 19: trident.host.v1.GetHostRequest
-	(*RollbackTarget)(nil),         // 20: trident.host.v1.RollbackTarget
-	(*ActiveExtension)(nil),        // 21: trident.host.v1.ActiveExtension
-	(*DatastoreHealth)(nil),        // 22: trident.host.v1.DatastoreHealth
-	(*GetHostResponse)(nil),        // 23: trident.host.v1.GetHostResponse
-	(v1.ServicingKind)(0),          // 24: trident.v1.ServicingKind
-	(*v1.TridentError)(nil),        // 25: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 26: trident.operations.v1.Operation
+	(*PlanRebuildRequest)(nil),     // 2: trident.host.v1.PlanRebuildRequest
+	(*PlanRebuildResponse)(nil),    // 3: trident.host.v1.PlanRebuildResponse
+	(*GetRecoveryKeyRequest)(nil),  // 4: trident.host.v1.GetRecoveryKeyRequest
+	(*GetRecoveryKeyResponse)(nil), // 5: trident.host.v1.GetRecoveryKeyResponse
+	(*ValidateConfigRequest)(nil),  // 6: trident.host.v1.ValidateConfigRequest
+	(*ValidateConfigResponse)(nil), // 7: trident.host.v1.ValidateConfigResponse
+	(*Finding)(nil),                // 8: trident.host.v1.Finding
+	(*PlanUpdateRequest)(nil),      // 9: trident.host.v1.PlanUpdateRequest
+	(*PlanUpdateResponse)(nil),     // 10: trident.host.v1.PlanUpdateResponse
+	(*PlannedStep)(nil),            // 11: trident.host.v1.PlannedStep
+	(*Reason)(nil),                 // 12: trident.host.v1.Reason
+	(*Action)(nil),                 // 13: trident.host.v1.Action
+	(*PlanInstallRequest)(nil),     // 14: trident.host.v1.PlanInstallRequest
+	(*PlanInstallResponse)(nil),    // 15: trident.host.v1.PlanInstallResponse
+	(*StoragePlan)(nil),            // 16: trident.host.v1.StoragePlan
+	(*DiskPlan)(nil),               // 17: trident.host.v1.DiskPlan
+	(*PartitionPlan)(nil),          // 18: trident.host.v1.PartitionPlan
+	(*Loss)(nil),                   // 19: trident.host.v1.Loss
+	(*Layer)(nil),                  // 20: trident.host.v1.Layer
+	(*Format)(nil),                 // 21: trident.host.v1.Format
+	(*Mount)(nil),                  // 22: trident.host.v1.Mount
+	(*GetHostRequest)(nil),         // 23: trident.host.v1.GetHostRequest
+	(*RollbackTarget)(nil),         // 24: trident.host.v1.RollbackTarget
+	(*ActiveExtension)(nil),        // 25: trident.host.v1.ActiveExtension
+	(*DatastoreHealth)(nil),        // 26: trident.host.v1.DatastoreHealth
+	(*GetHostResponse)(nil),        // 27: trident.host.v1.GetHostResponse
+	(v1.ServicingKind)(0),          // 28: trident.v1.ServicingKind
+	(*v1.TridentError)(nil),        // 29: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 30: trident.operations.v1.Operation
 }
 var file_trident_host_v1_host_proto_depIdxs = []int32{
-	4,  // 0: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
-	0,  // 1: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
-	24, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
-	8,  // 3: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
-	9,  // 4: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
-	4,  // 5: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	7,  // 6: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
-	12, // 7: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
-	9,  // 8: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
-	24, // 9: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
-	12, // 10: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
-	4,  // 11: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
-	7,  // 12: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
-	13, // 13: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
-	16, // 14: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
-	17, // 15: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
-	18, // 16: trident.host.v1.StoragePlan.mounts:type_name -> trident.host.v1.Mount
-	14, // 17: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
-	15, // 18: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
-	1,  // 19: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
-	21, // 20: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	25, // 21: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	20, // 22: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
-	22, // 23: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	26, // 24: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	2,  // 25: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	5,  // 26: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	10, // 27: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
-	19, // 28: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	3,  // 29: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	6,  // 30: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	11, // 31: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
-	23, // 32: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	29, // [29:33] is the sub-list for method output_type
-	25, // [25:29] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	17, // 0: trident.host.v1.PlanRebuildResponse.disks:type_name -> trident.host.v1.DiskPlan
+	11, // 1: trident.host.v1.PlanRebuildResponse.steps:type_name -> trident.host.v1.PlannedStep
+	8,  // 2: trident.host.v1.PlanRebuildResponse.warnings:type_name -> trident.host.v1.Finding
+	8,  // 3: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
+	0,  // 4: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
+	28, // 5: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	12, // 6: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
+	13, // 7: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
+	8,  // 8: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
+	11, // 9: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
+	16, // 10: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
+	13, // 11: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
+	28, // 12: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	16, // 13: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	8,  // 14: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
+	11, // 15: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
+	17, // 16: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
+	20, // 17: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
+	21, // 18: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
+	22, // 19: trident.host.v1.StoragePlan.mounts:type_name -> trident.host.v1.Mount
+	18, // 20: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	19, // 21: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
+	1,  // 22: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
+	25, // 23: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
+	29, // 24: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	24, // 25: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	26, // 26: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
+	30, // 27: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	6,  // 28: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	9,  // 29: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	14, // 30: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	23, // 31: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	2,  // 32: trident.host.v1.HostService.PlanRebuild:input_type -> trident.host.v1.PlanRebuildRequest
+	4,  // 33: trident.host.v1.HostService.GetRecoveryKey:input_type -> trident.host.v1.GetRecoveryKeyRequest
+	7,  // 34: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	10, // 35: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	15, // 36: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	27, // 37: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	3,  // 38: trident.host.v1.HostService.PlanRebuild:output_type -> trident.host.v1.PlanRebuildResponse
+	5,  // 39: trident.host.v1.HostService.GetRecoveryKey:output_type -> trident.host.v1.GetRecoveryKeyResponse
+	34, // [34:40] is the sub-list for method output_type
+	28, // [28:34] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_host_proto_init() }
@@ -2224,15 +2467,15 @@ func file_trident_host_v1_host_proto_init() {
 	if File_trident_host_v1_host_proto != nil {
 		return
 	}
-	file_trident_host_v1_host_proto_msgTypes[0].OneofWrappers = []any{
+	file_trident_host_v1_host_proto_msgTypes[4].OneofWrappers = []any{
 		(*ValidateConfigRequest_Text)(nil),
 		(*ValidateConfigRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_host_proto_msgTypes[3].OneofWrappers = []any{
+	file_trident_host_v1_host_proto_msgTypes[7].OneofWrappers = []any{
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_host_proto_msgTypes[8].OneofWrappers = []any{
+	file_trident_host_v1_host_proto_msgTypes[12].OneofWrappers = []any{
 		(*PlanInstallRequest_Text)(nil),
 		(*PlanInstallRequest_ConfigHandle)(nil),
 	}
@@ -2242,7 +2485,7 @@ func file_trident_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_host_proto_rawDesc), len(file_trident_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const (
 	HostService_PlanUpdate_FullMethodName     = "/trident.host.v1.HostService/PlanUpdate"
 	HostService_PlanInstall_FullMethodName    = "/trident.host.v1.HostService/PlanInstall"
 	HostService_GetHost_FullMethodName        = "/trident.host.v1.HostService/GetHost"
+	HostService_PlanRebuild_FullMethodName    = "/trident.host.v1.HostService/PlanRebuild"
+	HostService_GetRecoveryKey_FullMethodName = "/trident.host.v1.HostService/GetRecoveryKey"
 )
 
 // HostServiceClient is the client API for HostService service.
@@ -50,6 +52,16 @@ type HostServiceClient interface {
 	// GetHost returns the host's configuration, the staged one, the possible rollbacks,
 	// and whether the datastore is sound.
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
+	// PlanRebuild returns what RebuildRaid would do to the disks and arrays of the host, and what
+	// it would destroy. It changes nothing. An error also is whatever prevents the rebuild: an
+	// array without enough members, a disk that is missing, too small, in use, or has data of
+	// others.
+	PlanRebuild(ctx context.Context, in *PlanRebuildRequest, opts ...grpc.CallOption) (*PlanRebuildResponse, error)
+	// GetRecoveryKey returns the recovery key that Trident has made for the encrypted volumes of
+	// an installation. The key is only in the memory of the live system that installs: the call
+	// is NOT_FOUND after its reboot, if the configuration named a file with a key, and if the
+	// operation has made none. An operation that does not exist is NOT_FOUND, too.
+	GetRecoveryKey(ctx context.Context, in *GetRecoveryKeyRequest, opts ...grpc.CallOption) (*GetRecoveryKeyResponse, error)
 }
 
 type hostServiceClient struct {
@@ -100,6 +112,26 @@ func (c *hostServiceClient) GetHost(ctx context.Context, in *GetHostRequest, opt
 	return out, nil
 }
 
+func (c *hostServiceClient) PlanRebuild(ctx context.Context, in *PlanRebuildRequest, opts ...grpc.CallOption) (*PlanRebuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanRebuildResponse)
+	err := c.cc.Invoke(ctx, HostService_PlanRebuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) GetRecoveryKey(ctx context.Context, in *GetRecoveryKeyRequest, opts ...grpc.CallOption) (*GetRecoveryKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRecoveryKeyResponse)
+	err := c.cc.Invoke(ctx, HostService_GetRecoveryKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // HostServiceServer is the server API for HostService service.
 // All implementations must embed UnimplementedHostServiceServer
 // for forward compatibility.
@@ -125,6 +157,16 @@ type HostServiceServer interface {
 	// GetHost returns the host's configuration, the staged one, the possible rollbacks,
 	// and whether the datastore is sound.
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
+	// PlanRebuild returns what RebuildRaid would do to the disks and arrays of the host, and what
+	// it would destroy. It changes nothing. An error also is whatever prevents the rebuild: an
+	// array without enough members, a disk that is missing, too small, in use, or has data of
+	// others.
+	PlanRebuild(context.Context, *PlanRebuildRequest) (*PlanRebuildResponse, error)
+	// GetRecoveryKey returns the recovery key that Trident has made for the encrypted volumes of
+	// an installation. The key is only in the memory of the live system that installs: the call
+	// is NOT_FOUND after its reboot, if the configuration named a file with a key, and if the
+	// operation has made none. An operation that does not exist is NOT_FOUND, too.
+	GetRecoveryKey(context.Context, *GetRecoveryKeyRequest) (*GetRecoveryKeyResponse, error)
 	mustEmbedUnimplementedHostServiceServer()
 }
 
@@ -146,6 +188,12 @@ func (UnimplementedHostServiceServer) PlanInstall(context.Context, *PlanInstallR
 }
 func (UnimplementedHostServiceServer) GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHost not implemented")
+}
+func (UnimplementedHostServiceServer) PlanRebuild(context.Context, *PlanRebuildRequest) (*PlanRebuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanRebuild not implemented")
+}
+func (UnimplementedHostServiceServer) GetRecoveryKey(context.Context, *GetRecoveryKeyRequest) (*GetRecoveryKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRecoveryKey not implemented")
 }
 func (UnimplementedHostServiceServer) mustEmbedUnimplementedHostServiceServer() {}
 func (UnimplementedHostServiceServer) testEmbeddedByValue()                     {}
@@ -240,6 +288,42 @@ func _HostService_GetHost_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HostService_PlanRebuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanRebuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).PlanRebuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_PlanRebuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).PlanRebuild(ctx, req.(*PlanRebuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_GetRecoveryKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRecoveryKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).GetRecoveryKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_GetRecoveryKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).GetRecoveryKey(ctx, req.(*GetRecoveryKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // HostService_ServiceDesc is the grpc.ServiceDesc for HostService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -262,6 +346,14 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHost",
 			Handler:    _HostService_GetHost_Handler,
+		},
+		{
+			MethodName: "PlanRebuild",
+			Handler:    _HostService_PlanRebuild_Handler,
+		},
+		{
+			MethodName: "GetRecoveryKey",
+			Handler:    _HostService_GetRecoveryKey_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
