@@ -106,7 +106,7 @@ func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*ho
 		return nil, err
 	}
 	carried, err := s.keeper.CarriedExtensions(ctx)
-	if err != nil && errkind.Of(err) != errkind.Corrupt { // else out.Datastore says it
+	if kind := errkind.Of(err); err != nil && kind != errkind.Corrupt && kind != errkind.Invalid { // else out.Datastore says it
 		return nil, err
 	}
 	out.Extensions = append(out.Extensions, mapSlice(carried, carriedToWire)...)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -42,6 +43,7 @@ type fakeServicing struct {
 	plan    servicing.Plan
 	there   string // the operation that a commit is answered with
 	asked   []any
+	carried []servicing.CarriedExtension
 }
 
 func newFakeServicing(r *operation.Runner) *fakeServicing {

@@ -39,8 +39,9 @@ type Spec struct {
 	Health Health `key:"health" change:"none"`
 	// Switches for development and tests, any of which may disappear. Trident ignores unknown ones. Trident adds to
 	// upstream's: imageBytesPerSecond and imageDataBudget, which limit how fast and how much the fetch of an image may read, in
-	// bytes; fetchTimeout, the time limit of each step that fetches, in seconds; and trialTime (systemd.time(7), default
-	// 15min), after which a new system that was not kept reboots into the previous one.
+	// bytes; extensionDataBudget, how many bytes one operation may receive for all extensions together; fetchTimeout, the
+	// time limit of each step that fetches, in seconds; and trialTime (systemd.time(7), default 15min), after which a new
+	// system that was not kept reboots into the previous one.
 	InternalParams map[string]any `key:"internalParams" change:"none"`
 }
 

@@ -177,7 +177,7 @@ func (s *Service) installation(ctx context.Context, id string) (operation.Operat
 		}
 		return op, err
 	}
-	ops, err := s.Runner.List(ctx)
+	ops, err := s.Runner.List(ctx, 1000, false)
 	if err != nil {
 		return operation.Operation{}, err
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -71,6 +72,9 @@ func get(ctx context.Context, o *getOptions) error {
 			return err
 		}
 		if o.outfile != "" {
+			if o.kind == "recovery-key" { // a file with the key has nothing else
+				text = bytes.TrimSuffix(text, []byte("\n"))
+			}
 			out := secretFile(o.app, o.outfile)
 			if err := writeText(ctx, out, text); err != nil {
 				return err
@@ -95,7 +99,7 @@ func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, er
 		if err != nil {
 			return nil, err
 		}
-		return dumpYAML(string(key))
+		return append(key, '\n'), nil
 	case "rollback-chain":
 		chain, err := c.Host().RollbackChain(ctx)
 		if err != nil {

@@ -1,6 +1,7 @@
 package ddi
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -10,6 +11,8 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"io"
+	"math/big"
+	"slices"
 
 	"github.com/smallstep/pkcs7"
 	"golang.org/x/crypto/cryptobyte"
@@ -113,39 +116,78 @@ func encodePKCS7(cert *x509.Certificate, alg algorithm, sig []byte) ([]byte, err
 	return b.Bytes()
 }
 
-// checkSignature fails unless der has exactly one signature, over root by the key of
-// cert, in the form that the kernel accepts. It ignores the certificates in der and the
-// dates of cert.
+// checkSignature fails unless der has a signature over root by the key of cert, and all its
+// signatures are right and in the form that the kernel accepts. It checks those of other signers
+// with the certificates in der. It ignores dates.
 func checkSignature(root [32]byte, der []byte, cert *x509.Certificate) error {
 	p7, err := pkcs7.Parse(der)
 	if err != nil {
 		return errkind.Errorf(errkind.Invalid, "the signature is not a PKCS#7 in DER: %w", err)
 	}
-	if len(p7.Signers) != 1 {
-		return errkind.Errorf(errkind.Invalid, "the signature has %d signers, not 1", len(p7.Signers))
-	}
 	if len(p7.Content) > 0 {
 		return errkind.Errorf(errkind.Invalid, "the signature is not detached: it has %d bytes of content", len(p7.Content))
 	}
+	certs := []*x509.Certificate{cert}
+	if len(p7.Signers) > 1 {
+		certs = append(certs, p7.Certificates...)
+	}
+	if len(p7.Signers) == 0 || len(p7.Certificates) > len(p7.Signers) {
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Invalid, "the signature has %d signers, and %d certificates", len(p7.Signers), len(p7.Certificates)),
+			"sign with: openssl smime -sign -noattr -binary -outform der")
+	}
+	isBySigner := false
+	for i := range p7.Signers {
+		s := &p7.Signers[i]
+		by := certOf(certs, s.IssuerAndSerialNumber.IssuerName.FullBytes, s.IssuerAndSerialNumber.SerialNumber)
+		if by == nil && len(p7.Signers) == 1 {
+			by = cert // its check says what is wrong
+		}
+		if by == nil {
+			return errkind.Errorf(errkind.Invalid, "the signature has a signer with serial number %x, and not its certificate", s.IssuerAndSerialNumber.SerialNumber)
+		}
+		isBySigner = isBySigner || by == cert
+		if err := checkForm(by, s.DigestEncryptionAlgorithm.Algorithm, len(s.AuthenticatedAttributes)); err != nil {
+			return err
+		}
+	}
+	p7.Content = []byte(HashString(root))
+	p7.Certificates = certs
+	err = p7.Verify()
+	if err == nil && !isBySigner {
+		err = fmt.Errorf("the certificate is not of one of its signers")
+	}
+	if err != nil {
+		return errkind.Errorf(errkind.Untrusted, "the signature is not one of root hash %s by %q: %w", HashString(root), cert.Subject, err)
+	}
+	return nil
+}
+
+// checkForm fails if a signer uses an algorithm that the kernel refuses, or has attributes.
+func checkForm(cert *x509.Certificate, got asn1.ObjectIdentifier, attributes int) error {
 	alg, err := signatureAlgorithm(cert)
 	if err != nil {
 		return err
 	}
-	signer := p7.Signers[0]
-	if got := signer.DigestEncryptionAlgorithm.Algorithm; !got.Equal(alg.id) && !isECDSA(cert, got) {
+	if !got.Equal(alg.id) && !isECDSA(cert, got) {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Invalid, "the signature is of algorithm %s, the kernel accepts %s", got, alg.id),
 			"sign with: openssl smime -sign -noattr -binary -outform der")
 	}
-	if len(signer.AuthenticatedAttributes) > 0 || len(p7.Certificates) > 1 {
-		return errkind.WithHint(
-			errkind.Errorf(errkind.Invalid, "the signature has attributes, or more than one certificate"),
+	if attributes > 0 {
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "the signature has attributes"),
 			"sign with: openssl smime -sign -noattr -binary -outform der")
 	}
-	p7.Content = []byte(HashString(root))
-	p7.Certificates = []*x509.Certificate{cert}
-	if err := p7.Verify(); err != nil {
-		return errkind.Errorf(errkind.Untrusted, "the signature is not one of root hash %s by %q: %w", HashString(root), cert.Subject, err)
-	}
 	return nil
+}
+
+// certOf returns the certificate with an issuer, in DER, and a serial number; nil if there is none.
+func certOf(certs []*x509.Certificate, issuer []byte, serial *big.Int) *x509.Certificate {
+	i := slices.IndexFunc(certs, func(c *x509.Certificate) bool {
+		return bytes.Equal(c.RawIssuer, issuer) && c.SerialNumber.Cmp(serial) == 0
+	})
+	if i < 0 {
+		return nil
+	}
+	return certs[i]
 }

@@ -83,6 +83,9 @@ type Config struct {
 	Findings    []*hostv1.Finding
 	Plan        *hostv1.PlanUpdateResponse
 	InstallPlan *hostv1.PlanInstallResponse
+	RebuildPlan *hostv1.PlanRebuildResponse
+	// RecoveryKey is the recovery key of any installation; nil: there is none.
+	RecoveryKey []byte
 	// Operations exist from the start, and have ended.
 	Operations []*operationsv1.Operation
 }

@@ -83,7 +83,9 @@ func (v *view) lacking(r *run) []addition {
 	var out []addition
 	for _, a := range v.arrays {
 		for _, id := range a.config.Devices {
-			isNew := slices.ContainsFunc(r.State.Disks, func(n newDisk) bool { return slices.Contains(ids(v.diskOf(id).config), id) && n.ID == v.diskOf(id).config.ID })
+			isNew := slices.ContainsFunc(r.State.Disks, func(n newDisk) bool {
+				return slices.Contains(ids(v.diskOf(id).config), id) && n.ID == v.diskOf(id).config.ID
+			})
 			p := v.partition(id)
 			if p != nil && !isNew {
 				if m := memberOf(a.state, p.Path); m != nil && !m.Faulty {

@@ -2,6 +2,7 @@ package rebuild_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"maps"
@@ -38,6 +39,68 @@ var scenarios = []scenario{
 	{name: "a partition that was wiped", harm: wiped, says: `array "root": member "root-2" (/dev/sdb2) is missing`},
 	{name: "a partition that was deleted", harm: func(w *world) { lost(w); w.dropPartition("sdb", "root-2") }, says: `disk "two" (/dev/sdb) has lost partitions: it gets a new partition table`},
 	{name: "a replaced disk that fails again", harm: func(w *world) { replaced(w); w.bad = true }, fails: true, says: "was replaced"},
+}
+
+// A plan names what the operation then does, and changes nothing.
+func TestAPlanSaysWhatIsAddedCopiedAndLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(*world)
+		want []string // of the effects, by kind and object
+	}{
+		"nothing": {func(*world) {}, nil},
+		"a replaced disk": {replaced, []string{
+			"partition-disk two", "add-member esp-2", "add-member root-2", "copy-member esp-2", "copy-member root-2", "redirect-boot esp-2", "record-disk two",
+		}},
+		"a clone": {cloned, []string{
+			"destroy-partition /dev/sdb1", "destroy-partition /dev/sdb2",
+			"partition-disk two", "add-member esp-2", "add-member root-2", "copy-member esp-2", "copy-member root-2", "redirect-boot esp-2", "record-disk two",
+		}},
+		"a failed member": {func(w *world) { w.arrays.Fail("/dev/sdb2") }, []string{"remove-member /dev/sdb2", "add-member root-2", "copy-member root-2"}},
+		"kicked out":      {lost, []string{"add-member esp-2", "add-member root-2", "copy-member esp-2", "copy-member root-2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, mirrors)
+				c.harm(w)
+				before := map[string]string{}
+				for disk, m := range w.disks {
+					before[disk] = hashOf(t, m)
+				}
+				st, err := w.daemon.host.State(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				plan, err := w.daemon.service.Plan(t.Context(), st)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, e := range plan.Effects() {
+					got = append(got, e.Kind+" "+e.Object)
+				}
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Errorf("the plan (-want +got):\n%s\n%s", diff, plan)
+				}
+				for disk, m := range w.disks {
+					if hashOf(t, m) != before[disk] {
+						t.Errorf("the plan has changed %s", disk)
+					}
+				}
+				if list, err := w.daemon.runner.List(t.Context(), 10, false); err != nil || len(list) > 0 {
+					t.Errorf("the plan began %v: %v", list, err)
+				}
+			})
+		})
+	}
+}
+
+func hashOf(t *testing.T, m *blockdevtest.Memory) string {
+	t.Helper()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(m, 0, m.Size())); err != nil {
+		t.Fatal(err)
+	}
+	return string(h.Sum(nil))
 }
 
 // lost has the arrays start without the members on /dev/sdb.
