@@ -221,3 +221,52 @@ func TestThePlanOfAnInstallationHasTextAndFields(t *testing.T) {
 		t.Error("a plan has begun an operation")
 	}
 }
+
+func TestThePlanOfARebuildIsOnTheWire(t *testing.T) {
+	f := newFixture(t)
+	host := hostv1.NewHostServiceClient(f.conn)
+	got, err := host.PlanRebuild(t.Context(), &hostv1.PlanRebuildRequest{})
+	if err != nil || !strings.HasPrefix(got.GetText(), "All arrays are whole") || len(got.GetSteps()) > 0 {
+		t.Errorf("whole arrays: %v, %v", got, err)
+	}
+	f.host.plan = servicing.Plan{
+		Kind: "rebuild-raid", Warnings: []string{"a member is missing"},
+		Steps:   []servicing.PlannedStep{{Name: "add", Effects: []servicing.Effect{{Kind: "add-member", Object: "b", Text: "add b"}}}},
+		Storage: &storage.Description{For: "rebuild", Disks: []storage.DiskPlan{{ID: "two", Destroys: []storage.Loss{{What: "partition", Path: "/dev/sdb1"}}}}},
+	}
+	got, err = host.PlanRebuild(t.Context(), &hostv1.PlanRebuildRequest{})
+	if err != nil || got.GetSteps()[0].GetActions()[0].GetObject() != "b" || got.GetDisks()[0].GetDestroys()[0].GetPath() != "/dev/sdb1" ||
+		len(got.GetWarnings()) != 1 || !strings.Contains(got.GetText(), "add b") {
+		t.Errorf("%v, %v", got, err)
+	}
+	f.host.refuse = errkind.Errorf(errkind.Precondition, "no member survives")
+	if _, err := host.PlanRebuild(t.Context(), &hostv1.PlanRebuildRequest{}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("an array that cannot be rebuilt: %v", err)
+	}
+}
+
+func TestTheRecoveryKeyIsGivenToRoot(t *testing.T) {
+	f := newFixture(t)
+	host := hostv1.NewHostServiceClient(f.conn)
+	got, err := host.GetRecoveryKey(t.Context(), &hostv1.GetRecoveryKeyRequest{OperationId: "one"})
+	if err != nil || got.GetOperationId() != "one" || string(got.GetKey()) != "key of one" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if rule := access()[hostv1.HostService_GetRecoveryKey_FullMethodName]; rule.may != root || rule.worksWithoutHost {
+		t.Errorf("the rule of the call is %+v", rule)
+	}
+	f.host.refuse = errkind.Errorf(errkind.NotFound, "there is none")
+	if _, err := host.GetRecoveryKey(t.Context(), &hostv1.GetRecoveryKeyRequest{}); status.Code(err) != codes.NotFound {
+		t.Errorf("no key: %v", err)
+	}
+}
+
+func TestExtensionsThatTheImageCarriesAreReported(t *testing.T) {
+	f := newFixture(t)
+	f.host.carried = []servicing.CarriedExtension{{Class: "confext", Path: "/var/lib/confexts/a.raw", SHA384: "ab"}}
+	got, err := hostv1.NewHostServiceClient(f.conn).GetHost(t.Context(), &hostv1.GetHostRequest{})
+	want := []*hostv1.ActiveExtension{{Kind: "confext", Path: "/var/lib/confexts/a.raw", Sha384: "ab", Carried: true}}
+	if diff := cmp.Diff(want, got.GetExtensions(), protocmp.Transform()); err != nil || diff != "" {
+		t.Errorf("%v: -want +got:\n%s", err, diff)
+	}
+}

@@ -69,6 +69,63 @@ func TestThePlanOfAnInstallationIsShown(t *testing.T) {
 	}
 }
 
+func TestThePlanOfARebuildIsShown(t *testing.T) {
+	t.Parallel()
+	socket, _ := serveMemory(t, clienttest.Config{RebuildPlan: &hostv1.PlanRebuildResponse{
+		Text:     "Steps of the servicing rebuild-raid:\n  add\n    add member b to array root\n",
+		Steps:    []*hostv1.PlannedStep{{Name: "add", Actions: []*hostv1.Action{{Kind: "add-member", Object: "b"}}}},
+		Warnings: []*hostv1.Finding{{Severity: hostv1.Severity_SEVERITY_WARNING, Message: "member b is missing"}},
+	}})
+	for format, want := range map[string]string{"text": "    add member b to array root\n", "json": `"kind": "add-member"`} {
+		a, stdout, stderr := commandtest.New()
+		code := execute(t.Context(), a, []string{"rebuild-raid", "--plan", "--output", format, "--socket", socket})
+		if code != 0 || !strings.Contains(stdout.String(), want) || !strings.Contains(stderr.String(), "member b is missing") {
+			t.Errorf("%s: exit code %d:\n%s%s", format, code, stdout, stderr)
+		}
+	}
+}
+
+func TestTheRecoveryKeyAndTheExtensionsArePrinted(t *testing.T) {
+	t.Parallel()
+	socket, config := serveMemory(t, clienttest.Config{
+		RecoveryKey: []byte("cbdefghi-jklnrtuv"),
+		Host: &hostv1.GetHostResponse{Extensions: []*hostv1.ActiveExtension{
+			{Kind: "sysext", Path: "/var/lib/extensions/a.raw", Url: "http://x/a", Sha384: "ab"}, {Kind: "confext", Path: "/var/lib/confexts/b.raw", Sha384: "cd", Carried: true},
+		}},
+	})
+	get := func(want int, args ...string) string {
+		t.Helper()
+		a, stdout, stderr := commandtest.New()
+		if code := execute(t.Context(), a, append([]string{"get", "--socket", socket}, args...)); code != want {
+			t.Errorf("%v: exit code %d: %s", args, code, stderr)
+		}
+		return stdout.String() + stderr.String()
+	}
+	if got := get(0, "recovery-key"); got != "cbdefghi-jklnrtuv\n" {
+		t.Errorf("the key: %q", got)
+	}
+	file := filepath.Join(filepath.Dir(config), "key")
+	if got := get(0, "recovery-key", "--outfile", file); strings.Contains(got, "cbdefghi") {
+		t.Errorf("the key is on the terminal, too: %q", got)
+	}
+	text, err := os.ReadFile(file)
+	info, serr := os.Stat(file)
+	if err != nil || serr != nil || string(text) != "cbdefghi-jklnrtuv" || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file of the key: %q, %v, %v, %v", text, info.Mode(), err, serr)
+	}
+	if got, want := get(0, "recovery-key", "--output", "json"), "\"cbdefghi-jklnrtuv\"\n"; got != want {
+		t.Errorf("the key in JSON: %q", got)
+	}
+	want := "- kind: sysext\n  path: /var/lib/extensions/a.raw\n  url: http://x/a\n  sha384: ab\n  carried: false\n- kind: confext\n  path: /var/lib/confexts/b.raw\n  sha384: cd\n  carried: true\n"
+	if got := get(0, "extensions"); got != want {
+		t.Errorf("the extensions:\n%s", got)
+	}
+	socket, _ = serveMemory(t, clienttest.Config{})
+	if got := get(1, "recovery-key"); !strings.Contains(got, "has made no recovery key") {
+		t.Errorf("without a key: %q", got)
+	}
+}
+
 func TestThePlanOfAnUpdateIsShown(t *testing.T) {
 	t.Parallel()
 	socket, config := serveMemory(t, clienttest.Config{Plan: &hostv1.PlanUpdateResponse{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,25 @@ func (w *osWorld) extensions() string {
 	return strings.Join(out, ", ")
 }
 
+// wantCarried compares what the host reports of the extensions that its image carries.
+func (w *osWorld) wantCarried(want ...picture) {
+	w.t.Helper()
+	got, err := w.daemon.service.CarriedExtensions(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var names, wanted []string
+	for _, c := range got {
+		names = append(names, c.Class+" "+filepath.Base(c.Path)+" "+c.SHA384)
+	}
+	for _, p := range want {
+		wanted = append(wanted, fmt.Sprintf("%s %s.raw %s", p.class, p.name, p.sha))
+	}
+	if !slices.Equal(names, wanted) {
+		w.t.Errorf("the image carries %q, want %q", names, wanted)
+	}
+}
+
 // The extensions that an image carries go with its slot, beside those of the configuration.
 func TestExtensionsOfAnImageGoWithItsSlot(t *testing.T) {
 	t.Parallel()
@@ -67,15 +87,18 @@ func TestExtensionsOfAnImageGoWithItsSlot(t *testing.T) {
 		w := newOSWorld(t, a)
 		w.powerOn()
 		w.must(installing(v1, true, true))
+		w.wantCarried(g.app1, g.settings)
 		if got, want := w.extensions(), link(g.app1)+", "+link(g.settings); got != want {
 			t.Errorf("v1 has %s\nwant %s", got, want)
 		}
 		write(t, filepath.Join(w.root, "srv", g.tool.sha), string(g.tool.data))
 		w.must(updating(withTool, true, true))
+		w.wantCarried(g.app2)
 		if got, want := w.extensions(), link(g.app2)+", "+link(g.tool); got != want {
 			t.Errorf("v2 has %s\nwant %s", got, want)
 		}
 		w.must(rollingBack)
+		w.wantCarried(g.app1, g.settings)
 		if got, want := w.extensions(), link(g.app1)+", "+link(g.settings); got != want || w.slot != slot.A {
 			t.Errorf("after the rollback, %v has %s\nwant %s", w.slot, got, want)
 		}

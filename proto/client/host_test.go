@@ -256,8 +256,16 @@ func TestHostReturnsStateFindingsAndPlan(t *testing.T) {
 		Host:     &hostv1.GetHostResponse{ActiveVolume: "volume-b"},
 		Findings: []*hostv1.Finding{{Severity: hostv1.Severity_SEVERITY_ERROR, Line: 3, Name: "DuplicateUsernames"}},
 		Plan:     &hostv1.PlanUpdateResponse{Kind: tridentv1.ServicingKind_SERVICING_KIND_AB_UPDATE},
+
+		RebuildPlan: &hostv1.PlanRebuildResponse{Text: "all"}, RecoveryKey: []byte("secret"),
 	})
 	h := dial(t, s).Host()
+	if got, err := h.PlanRebuild(t.Context()); err != nil || got.GetText() != "all" {
+		t.Errorf("plan of a rebuild %v, %v", got, err)
+	}
+	if got, err := h.RecoveryKey(t.Context(), "id"); err != nil || string(got) != "secret" {
+		t.Errorf("recovery key %q, %v", got, err)
+	}
 	if got, err := h.Get(t.Context()); err != nil || got.GetActiveVolume() != "volume-b" {
 		t.Errorf("host %v, %v", got, err)
 	}

@@ -61,6 +61,7 @@ func TestAPlanSaysWhatIsAddedCopiedAndLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, mirrors)
+				defer func() { w.stop() }()
 				c.harm(w)
 				before := map[string]string{}
 				for disk, m := range w.disks {
