@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -113,7 +112,7 @@ func (f *fakeServicing) CarriedExtensions(context.Context) ([]servicing.CarriedE
 	return f.carried, nil
 }
 func (f *fakeServicing) RecoveryKey(_ context.Context, id string) (string, []byte, error) {
-	return cmp.Or(id, "newest"), []byte("key of " + cmp.Or(id, "newest")), f.refuse
+	return id, []byte("key of " + id), f.refuse
 }
 func (f *fakeServicing) RequiredKind(context.Context, *hostconfig.Config) (servicing.Kind, error) {
 	return f.plan.Kind, f.refuse

@@ -11,7 +11,9 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// maxSettled is how many settled operations stay in the journal.
+// maxSettled is how many settled operations stay in the journal. Beside them the newest one of
+// each kind stays, however old it is: a later operation may need its record, as an update needs
+// the tokens of encrypted volumes that the last one has made.
 const maxSettled = 200
 
 // Save implements operation.Journal. It makes a backup when the operation has
@@ -55,7 +57,8 @@ func (s *Store) Save(ctx context.Context, op operation.Operation, events ...oper
 
 func pruneOperations(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM trident_operations WHERE settled AND rowid <=
-		(SELECT rowid FROM trident_operations WHERE settled ORDER BY rowid DESC LIMIT 1 OFFSET ?)`, maxSettled)
+		(SELECT rowid FROM trident_operations WHERE settled ORDER BY rowid DESC LIMIT 1 OFFSET ?)
+		AND rowid NOT IN (SELECT max(rowid) FROM trident_operations WHERE settled GROUP BY CASE WHEN json_valid(body) THEN json_extract(body, '$.kind') END)`, maxSettled)
 	if err != nil {
 		return err
 	}

@@ -69,18 +69,23 @@ func TestABlockedVersionStaysBlockedUntilUnblocked(t *testing.T) {
 
 func TestOldSettledOperationsArePrunedWithTheirEvents(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "d.sqlite"))
+	kind := "update"
 	save := func(id string, p operation.Phase) {
-		op := operation.Operation{ID: id, Phase: p, Plan: []string{"a"}, State: json.RawMessage("{}")}
+		op := operation.Operation{ID: id, Kind: kind, Phase: p, Plan: []string{"a"}, State: json.RawMessage("{}")}
 		if err := s.Save(t.Context(), op, operation.Event{Operation: id, Sequence: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	save("running", operation.Doing)
+	kind = "install"
+	save("old install", operation.Done)
+	save("install", operation.Done)
+	kind = "update"
 	for i := range maxSettled + 5 {
 		save(fmt.Sprint(i), operation.Done)
 	}
 	ops, err := s.List(t.Context(), 10*maxSettled, false)
-	if err != nil || len(ops) != maxSettled+1 || ops[len(ops)-1].ID != "running" || ops[0].ID != fmt.Sprint(maxSettled+4) {
+	if err != nil || len(ops) != maxSettled+2 || ops[len(ops)-1].ID != "running" || ops[len(ops)-2].ID != "install" || ops[0].ID != fmt.Sprint(maxSettled+4) {
 		t.Errorf("%d operations, %v", len(ops), err)
 	}
 	if e, _ := s.Events(t.Context(), "0", 0, 1); len(e) != 0 {

@@ -62,8 +62,9 @@ func (s *Service) slotRecord(st change.State) (record.Record, error) {
 	}, nil
 }
 
-// mostSearched is how many operations are searched for what an earlier one has recorded.
-const mostSearched = 50
+// mostSearched is how many operations are searched for what an earlier one has recorded: all of
+// the journal.
+const mostSearched = 1000
 
 // sealed returns the sealed volumes that the newest operation with some has recorded.
 func (s *Service) sealed() []record.Sealed {
