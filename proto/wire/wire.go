@@ -66,6 +66,8 @@ const (
 	InstallConfigHandle = "install-config-handle" // HeaderConfigHandle of InstallService.Install and InstallStage
 	InstallMultiboot    = "install-multiboot"     // HeaderMultiboot
 	InstallPlan         = "install-plan"          // HostService.PlanInstall
+	RebuildPlan         = "rebuild-plan"          // HostService.PlanRebuild
+	RecoveryKey         = "recovery-key"          // HostService.GetRecoveryKey
 	RuntimeRollback     = "runtime-rollback"      // RollbackService, for changes made at run time
 	RuntimeUpdate       = "runtime-update"        // UpdateService, for changes that can be made at run time
 	StreamDisk          = "stream-disk"           // StreamingService
@@ -83,8 +85,8 @@ func Capabilities(changesHost bool) []string {
 	}
 	if changesHost {
 		all = append(all,
-			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan, RuntimeRollback, RuntimeUpdate,
-			StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
+			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan, RebuildPlan, RecoveryKey,
+			RuntimeRollback, RuntimeUpdate, StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)
 	return all

@@ -157,7 +157,40 @@ func (b *bencher) extension(ctx context.Context, size int) error {
 	if err != nil {
 		return err
 	}
-	return b.casync(ctx, oldPath, newPath, image)
+	return errors.Join(b.casync(ctx, oldPath, newPath, image), b.desync(ctx, oldPath, newPath, image))
+}
+
+// desync fetches the same image with desync, in the same two sizes of chunks. desync needs an
+// index of its seed, and has no limit of the rate, so that only its bytes can be compared.
+func (b *bencher) desync(ctx context.Context, oldPath, newPath string, image []byte) error {
+	if _, err := exec.LookPath("desync"); err != nil {
+		fmt.Println("the same, desync: not installed")
+		return nil
+	}
+	for average, chunks := range map[string]string{"65536": "16:64:256", "4096": "1:4:16"} { // KiB
+		store := filepath.Join(b.dir, "desync-"+average)
+		index, seed := filepath.Join(store, "new.caibx"), oldPath+".caibx"
+		if err := os.Mkdir(store, 0o755); err != nil {
+			return err
+		}
+		for _, args := range [][]string{{"make", "-m", chunks, "-s", store, index, newPath}, {"make", "-m", chunks, seed, oldPath}} {
+			if out, err := exec.CommandContext(ctx, "desync", args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("desync make: %w\n%s", err, out)
+			}
+		}
+		err := b.row("the same, desync, chunks of "+average+", without a limit of the rate", "", image, func(part string) error {
+			url := b.url + "/" + filepath.Base(store)
+			out, err := exec.CommandContext(ctx, "desync", "extract", "-s", url, "--seed", seed, url+"/new.caibx", part).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("desync extract: %w\n%s", err, out)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // casync fetches the same image with casync(1), which has the old image as its seed, with the

@@ -52,7 +52,7 @@ func TestAPlanSaysWhatIsAddedCopiedAndLost(t *testing.T) {
 			"partition-disk two", "add-member esp-2", "add-member root-2", "copy-member esp-2", "copy-member root-2", "redirect-boot esp-2", "record-disk two",
 		}},
 		"a clone": {cloned, []string{
-			"destroy-partition /dev/sdb1", "destroy-partition /dev/sdb2",
+			"destroy-table /dev/sdb", "destroy-partition /dev/sdb1", "destroy-partition /dev/sdb2",
 			"partition-disk two", "add-member esp-2", "add-member root-2", "copy-member esp-2", "copy-member root-2", "redirect-boot esp-2", "record-disk two",
 		}},
 		"a failed member": {func(w *world) { w.arrays.Fail("/dev/sdb2") }, []string{"remove-member /dev/sdb2", "add-member root-2", "copy-member root-2"}},
