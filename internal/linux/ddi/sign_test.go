@@ -8,7 +8,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +113,60 @@ func TestAForeignSignatureIsNotAttached(t *testing.T) {
 				t.Error("the image changed")
 			}
 		})
+	}
+}
+
+func TestASignatureOfSeveralSignersIsAttachedIfAllAreRight(t *testing.T) {
+	path, root := built(t, sample(t))
+	p256 := func() *ecdsa.PrivateKey {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	one, two, three := p256(), p256(), p256()
+	named := func(serial int64, key crypto.Signer) *x509.Certificate {
+		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "Example Images"}, NotBefore: epoch, NotAfter: epoch.AddDate(10, 0, 0)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	certs := []*x509.Certificate{named(1, one), named(2, two)}
+	by := func(keys ...*ecdsa.PrivateKey) []byte {
+		sd, err := pkcs7.NewSignedData([]byte(HashString(root)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sd.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
+		for i, key := range keys {
+			if err := sd.SignWithoutAttr(certs[i], key, pkcs7.SignerInfoConfig{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sd.Detach()
+		der, err := sd.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	for _, c := range certs {
+		if err := Attach(path, by(one, two), c); err != nil {
+			t.Errorf("%s: %v", c.SerialNumber, err)
+		}
+	}
+	if err := Attach(path, by(one, three), certs[0]); errkind.Of(err) != errkind.Untrusted {
+		t.Errorf("the second signature is wrong: %v", err)
+	}
+	if err := Attach(path, by(one, two), named(3, three)); errkind.Of(err) != errkind.Untrusted || !strings.Contains(err.Error(), "not of one of its signers") {
+		t.Errorf("the certificate is another one's: %v", err)
 	}
 }
 
