@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/operation"
@@ -148,7 +147,7 @@ func adds(v *view, added []addition) []change.Effect {
 func copies(added []addition) []change.Effect {
 	var out change.Effects
 	for _, a := range added {
-		out.Add("copy-member", a.member, "copy at most %s to member %s of array %s; what that member contained is lost", bytesize.Plain(a.size), a.member, a.array.ID)
+		out.Add("copy-member", a.member, "copy at most %d MiB to member %s of array %s; what that member contained is lost", (a.size+1<<20-1)>>20, a.member, a.array.ID)
 	}
 	return out
 }
