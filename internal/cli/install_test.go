@@ -121,7 +121,7 @@ func TestTheRecoveryKeyAndTheExtensionsArePrinted(t *testing.T) {
 		t.Errorf("the extensions:\n%s", got)
 	}
 	socket, _ = serveMemory(t, clienttest.Config{})
-	if got := get(1, "recovery-key"); !strings.Contains(got, "has made no recovery key") {
+	if got := get(2, "recovery-key"); !strings.Contains(got, "has made no recovery key") {
 		t.Errorf("without a key: %q", got)
 	}
 }

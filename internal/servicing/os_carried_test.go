@@ -49,7 +49,8 @@ func (w *osWorld) extensions() string {
 	return strings.Join(out, ", ")
 }
 
-// wantCarried compares what the host reports of the extensions that its image carries.
+// wantCarried compares what the host reports of the extensions that its image carries. The store
+// has their images, also after the other slot ran and pruned the store that both share.
 func (w *osWorld) wantCarried(want ...picture) {
 	w.t.Helper()
 	got, err := w.daemon.service.CarriedExtensions(w.t.Context())

@@ -30,6 +30,10 @@ type Host struct {
 	// Tools runs netplan and journalctl.
 	Tools      run.Runner
 	Extensions *extension.Store // nil makes the one of Root
+
+	// CarriedBySlots returns the extensions that the images of both slots carry. The slots may
+	// share the store, and the links of one slot are not visible in the other. nil: none.
+	CarriedBySlots func(context.Context) (extension.Generation, error)
 	Logger     *slog.Logger
 	// Soak is how long a unit of a health check has to stay active after it became active;
 	// 0 means 10 s.
@@ -119,7 +123,8 @@ func (h *Host) OnHost(path string) string {
 }
 
 // Tidy deletes the folders of operations, and every extension that no configuration needs:
-// neither runs, that of the host, nor one to which the host can roll back. It only logs an
+// neither runs, that of the host, nor one to which the host can roll back, and that no image of
+// a slot carries. It only logs an
 // error; extensions and folders that it cannot delete stay.
 func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
 	needed := generation(runs)
@@ -129,6 +134,10 @@ func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
 		if err = errors.Join(err, perr); perr == nil {
 			needed = append(needed, generation(c)...)
 		}
+	}
+	if h.CarriedBySlots != nil {
+		carried, cerr := h.CarriedBySlots(ctx)
+		needed, err = append(needed, carried...), errors.Join(err, cerr)
 	}
 	if err == nil {
 		err = h.Extensions.Prune(needed)
