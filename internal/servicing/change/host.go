@@ -34,7 +34,7 @@ type Host struct {
 	// CarriedBySlots returns the extensions that the images of both slots carry. The slots may
 	// share the store, and the links of one slot are not visible in the other. nil: none.
 	CarriedBySlots func(context.Context) (extension.Generation, error)
-	Logger     *slog.Logger
+	Logger         *slog.Logger
 	// Soak is how long a unit of a health check has to stay active after it became active;
 	// 0 means 10 s.
 	Soak time.Duration
