@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -87,26 +86,9 @@ func (s *Service) sealed() []record.Sealed {
 	return nil
 }
 
-// carried returns the extensions that the images of both slots carry: for each slot, those of the
-// newest operation that has succeeded with some, and of later ones, which may have failed before
-// or after they overwrote the slot.
-func (s *Service) carried(ctx context.Context) (extension.Generation, error) {
-	list, err := s.Runner.List(ctx, mostSearched, false)
-	if err != nil {
-		return nil, err
-	}
-	var out extension.Generation
-	known := map[slot.Slot]bool{}
-	for _, op := range list {
-		r, is := recordOf(op)
-		if !is || known[r.Slot] {
-			continue
-		}
-		found := r.CarriedExtensions()
-		out = append(out, found...)
-		known[r.Slot] = op.Phase == operation.Done && len(found) > 0
-	}
-	return out, nil
+// searched returns the operations that are searched for what an earlier one has recorded.
+func (s *Service) searched(ctx context.Context) ([]operation.Operation, error) {
+	return s.Runner.List(ctx, mostSearched, false)
 }
 
 // active returns the slot that the host runs from according to its status.

@@ -125,7 +125,7 @@ func checksHealth(e *record.Examined) []change.Effect {
 
 // Register registers the operations with the runner of the host.
 func (s *Service) Register() {
-	s.CarriedBySlots = s.carried
+	s.CarriedBySlots = record.CarriedBySlots(s.searched, recordOf)
 	s.start = map[string]operation.Starter[record.Record]{}
 	all, back := change.Runnable(s.steps()), change.Runnable(s.back())
 	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")

@@ -1,8 +1,12 @@
 package record
 
 import (
+	"context"
+
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/slot"
 )
 
 // Carried is an extension that the OS image carries for its OS.
@@ -32,4 +36,29 @@ func (r *Record) CarriedExtensions() []extension.Extension {
 		}
 	}
 	return out
+}
+
+// CarriedBySlots returns a function that returns the extensions that the images of both slots
+// carry: for each slot, those of the newest operation that has succeeded with some, and of later
+// ones, which may have failed before or after they overwrote the slot. list returns the
+// operations, newest first, and of the record of one.
+func CarriedBySlots(list func(context.Context) ([]operation.Operation, error), of func(operation.Operation) (Record, bool)) func(context.Context) (extension.Generation, error) {
+	return func(ctx context.Context) (extension.Generation, error) {
+		ops, err := list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var out extension.Generation
+		known := map[slot.Slot]bool{}
+		for _, op := range ops {
+			r, is := of(op)
+			if !is || known[r.Slot] {
+				continue
+			}
+			found := r.CarriedExtensions()
+			out = append(out, found...)
+			known[r.Slot] = op.Phase == operation.Done && len(found) > 0
+		}
+		return out, nil
+	}
 }
