@@ -22,25 +22,39 @@ import (
 
 // inventory is what the kernel sees.
 func (w *osWorld) inventory() *blockdev.Inventory {
-	w.probe.Lock()
-	defer w.probe.Unlock()
-	if at := (probed{w.disk, w.disk.Writes()}); w.probed != at { // else nothing has changed since
-		w.found, w.probed = w.probeDisk(), at
-	}
-	d := w.found
-	d.Partitions = slices.Clone(d.Partitions)
-	for i := range d.Partitions {
-		p := &d.Partitions[i]
+	inv := w.onDisks()
+	w.stack(inv)
+	for _, use := range uses(inv) {
 		for _, m := range w.mounts {
-			if rel, err := filepath.Rel(w.root, m.at); m.device == p.Path && err == nil {
-				p.Use.Mounts = append(p.Use.Mounts, filepath.Clean("/"+rel))
+			if rel, err := filepath.Rel(w.root, m.at); slices.Contains(use.devices, m.device) && err == nil {
+				use.Mounts = append(use.Mounts, filepath.Clean("/"+rel))
 			}
 		}
-		if slices.Contains(w.opened, p.Path) {
-			p.Use.Holders = append(p.Use.Holders, "dm-0")
+		if slices.Contains(w.opened, use.devices[0]) {
+			use.Holders = append(use.Holders, "dm-0")
 		}
 	}
-	return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
+	return inv
+}
+
+// onDisks is the disks with their partitions, without uses.
+func (w *osWorld) onDisks() *blockdev.Inventory {
+	w.probe.Lock()
+	defer w.probe.Unlock()
+	if w.probed == nil {
+		w.probed, w.found = map[string]probed{}, map[string]blockdev.Disk{}
+	}
+	inv := &blockdev.Inventory{}
+	for _, path := range w.diskPaths() {
+		disk := w.diskOf(path)
+		if at := (probed{disk, disk.Writes()}); w.probed[path] != at { // else nothing has changed since
+			w.found[path], w.probed[path] = probeDisk(path, disk), at
+		}
+		d := w.found[path]
+		d.Partitions = slices.Clone(d.Partitions)
+		inv.Disks = append(inv.Disks, d)
+	}
+	return inv
 }
 
 // probed is a content of a disk.
@@ -49,9 +63,9 @@ type probed struct {
 	writes int
 }
 
-func (w *osWorld) probeDisk() blockdev.Disk {
-	d := blockdev.Disk{Name: filepath.Base(theDisk), Path: theDisk, Size: w.disk.Size(), SectorSize: w.disk.SectorSize()}
-	table, err := gpt.ReadDisk(w.disk, w.disk.Size(), w.disk.SectorSize())
+func probeDisk(path string, disk *blockdevtest.Memory) blockdev.Disk {
+	d := blockdev.Disk{Name: filepath.Base(path), Path: path, Size: disk.Size(), SectorSize: disk.SectorSize()}
+	table, err := gpt.ReadDisk(disk, disk.Size(), disk.SectorSize())
 	if err != nil || table == nil {
 		return d
 	}
@@ -60,7 +74,7 @@ func (w *osWorld) probeDisk() blockdev.Disk {
 		p := blockdev.Partition{
 			Number: e.Number, Name: blockdev.PartitionName(d.Name, e.Number), Offset: e.Offset, Size: e.Size,
 			Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name, Links: []string{"/dev/disk/by-partuuid/" + e.ID.String()},
-			Content: blockdev.Probe(io.NewSectionReader(w.disk, e.Offset, e.Size), e.Size),
+			Content: blockdev.Probe(io.NewSectionReader(disk, e.Offset, e.Size), e.Size),
 		}
 		p.Path = "/dev/" + p.Name
 		d.Partitions = append(d.Partitions, p)
@@ -70,18 +84,19 @@ func (w *osWorld) probeDisk() blockdev.Disk {
 
 // open is blockdev.Open.
 func (w *osWorld) open(path string, exclusive bool) (blockdev.Device, error) {
-	if path == theDisk {
-		return w.disk, nil
+	if slices.Contains(w.diskPaths(), path) {
+		return w.diskOf(path), nil
 	}
-	p, ok := w.inventory().Partition(path)
+	inv := w.inventory()
+	n, ok := inv.Node(path)
 	if !ok {
 		return nil, errkind.Errorf(errkind.NotFound, "open %s: there is no such device", path)
 	}
-	if exclusive && p.Use.InUse() {
-		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is %s", path, p.Use)
+	if exclusive && n.Use.InUse() {
+		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is %s", path, n.Use)
 	}
-	part := w.disk.Part(p.Offset, p.Size)
-	if w.onWrite != nil {
+	part := w.deviceIn(inv, n.Path)
+	if p, ok := inv.Partition(n.Path); ok && w.onWrite != nil {
 		return watched{part, func(off int64) error { return w.onWrite(p.Label, off) }}, nil
 	}
 	return part, nil
@@ -113,7 +128,7 @@ func (w *osWorld) Mount(f mount.FileSystem, on *os.File) error {
 	if f.Type == "overlay" {
 		return w.mountOverlay(f.Options, at)
 	}
-	p, ok := w.inventory().Partition(f.Source)
+	p, ok := w.inventory().Node(f.Source)
 	if !ok {
 		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", f.Source)
 	}
@@ -185,17 +200,22 @@ func (w *osWorld) merge(from, to string) {
 }
 
 func (w *osWorld) unpack(device, at string) {
-	p, ok := w.inventory().Partition(device)
+	inv := w.inventory()
+	n, ok := inv.Node(device)
 	if !ok {
-		w.t.Fatalf("no device %s", device)
+		w.t.Fatalf("no device %s\ntouches: %v", device, w.Trace)
 	}
-	r := io.NewSectionReader(w.disk, p.Offset, p.Size)
+	w.unpackFrom(w.deviceIn(inv, n.Path), device, at)
+}
+
+// unpackFrom unpacks the file system on a device.
+func (w *osWorld) unpackFrom(r io.ReaderAt, device, at string) {
 	var size [8]byte
 	if _, err := r.ReadAt(size[:], headSize); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := untar(io.NewSectionReader(r, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), at); err != nil {
-		w.t.Fatalf("mount %s: %v\ntouches: %v", p.Label, err, w.Trace)
+		w.t.Fatalf("mount %s: %v\ntouches: %v", device, err, w.Trace)
 	}
 }
 
@@ -225,8 +245,7 @@ func (w *osWorld) pack(m mounted) {
 		w.t.Error(err)
 		return
 	}
-	p, _ := w.inventory().Partition(m.device)
-	dev := w.disk.Part(p.Offset, p.Size)
+	dev := w.deviceIn(w.inventory(), m.device)
 	_, err = dev.WriteAt(append(binary.LittleEndian.AppendUint64(nil, uint64(len(data))), data...), headSize)
 	if err := errors.Join(err, dev.Sync()); err != nil {
 		w.t.Error(err)
@@ -263,7 +282,7 @@ func (w *osWorld) tree(image *os.File, _ string) (string, func() error, error) {
 // espNow is the EFI system partition as it is on the disk. A FAT has all of its partition
 // for files here.
 func (w *osWorld) espNow(device string) (fs.FS, boot.Space, func() error, error) {
-	p, ok := w.inventory().Partition(device)
+	p, ok := w.inventory().Node(device)
 	if !ok {
 		return nil, boot.Space{}, nil, errkind.Errorf(errkind.NotFound, "open %s: there is no such device", device)
 	}

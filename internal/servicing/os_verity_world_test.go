@@ -86,21 +86,20 @@ func (w *osWorld) mountSystem(root, cmdline string) {
 }
 
 // byUUID returns the partition that an argument of the kernel names.
-func (w *osWorld) byUUID(arg string) blockdev.Partition {
+func (w *osWorld) byUUID(arg string) blockdev.Node {
 	w.t.Helper()
 	want := strings.TrimPrefix(arg, "UUID=")
-	var found []blockdev.Partition
-	for _, d := range w.inventory().Disks {
-		for _, p := range d.Partitions {
-			id := p.Content.UUID
-			if p.Content.Type == "DM_verity_hash" {
-				if sb, err := verity.ReadSuperblock(io.NewSectionReader(w.disk, p.Offset, p.Size)); err == nil {
-					id = uuidOf(sb.UUID)
-				}
+	var found []blockdev.Node
+	inv := w.inventory()
+	for _, p := range inv.Nodes() {
+		id := p.Content.UUID
+		if p.Content.Type == "DM_verity_hash" {
+			if sb, err := verity.ReadSuperblock(io.NewSectionReader(w.deviceIn(inv, p.Path), 0, p.Size)); err == nil {
+				id = uuidOf(sb.UUID)
 			}
-			if strings.EqualFold(id, want) {
-				found = append(found, p)
-			}
+		}
+		if strings.EqualFold(id, want) {
+			found = append(found, p)
 		}
 	}
 	if len(found) != 1 {
@@ -120,7 +119,10 @@ func (w *osWorld) openVerity(hash, dataArg, hashArg string) (device string) {
 	if _, err := hex.Decode(root[:], []byte(hash)); err != nil {
 		w.t.Fatal(err)
 	}
-	in := func(p blockdev.Partition) *io.SectionReader { return io.NewSectionReader(w.disk, p.Offset, p.Size) }
+	inv := w.inventory()
+	in := func(p blockdev.Node) *io.SectionReader {
+		return io.NewSectionReader(w.deviceIn(inv, p.Path), 0, p.Size)
+	}
 	sb, err := verity.ReadSuperblock(in(tree))
 	if err == nil {
 		err = verity.Verify(w.t.Context(), in(data), sb.DataSize(), in(tree), sb.HashSize(), root, nil)

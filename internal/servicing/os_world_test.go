@@ -63,14 +63,15 @@ type osWorld struct {
 	slot    slot.Slot
 	mounts  []mounted
 	opened  []string                            // hash partitions of verity devices
+	layers                                      // arrays and encrypted volumes
 	corrupt error                               // why the kernel cannot verify what it has booted
 	atBoot  func()                              // happens before each boot; may be nil
 	onWrite func(label string, off int64) error // before each write to a partition; may be nil
 	reboots bool                                // is asked for
 	probe   sync.Mutex
-	probed  probed        // content of the disk at the last probe
-	found   blockdev.Disk // by the last probe, without its mounts
-	unheard int           // which request of a reboot, from 1 on, nobody answers
+	probed  map[string]probed        // content of the disks at the last probe
+	found   map[string]blockdev.Disk // by the last probe, without their mounts
+	unheard int                      // which request of a reboot, from 1 on, nobody answers
 	daemon  *osProcess
 	systemd *systemdtest.Fake
 }
@@ -123,7 +124,7 @@ func newOSWorldOn(t testing.TB, a *album, sector int64) *osWorld {
 
 // copied is the machine at rest, once more.
 func (w *osWorld) copied(t testing.TB, live string) *osWorld {
-	other := &osWorld{t: t, album: w.album, disk: w.disk.Crash(rand.New(rand.NewPCG(1, 1))), vars: copyVars(t, w.vars), live: live, boots: w.boots, lacks: w.lacks, noVars: w.noVars}
+	other := &osWorld{layers: w.layers.copied(), t: t, album: w.album, disk: w.disk.Crash(rand.New(rand.NewPCG(1, 1))), vars: copyVars(t, w.vars), live: live, boots: w.boots, lacks: w.lacks, noVars: w.noVars}
 	copyDisk(t, w.live, other.live, nil)
 	return other
 }
@@ -179,19 +180,20 @@ func (w *osWorld) has(name string) bool {
 func (w *osWorld) startSystem() {
 	w.on, w.slot, w.root, w.mounts, w.reboots = true, 0, w.live, nil, false
 	w.opened, w.corrupt = nil, nil
+	w.assemble()
 	w.systemd = &systemdtest.Fake{}
 	w.systemd.Hook = w.called
 	w.systemd.Define(systemdtest.Definition{Name: "trident-trial.timer", Oneshot: true})
 	w.systemd.Define(systemdtest.Definition{Name: "ssh.service", Reloads: true})
 	w.systemd.Set("ssh.service", systemd.Unit{Active: "active"})
 	inv := w.inventory()
-	esp, ok := findLabel(inv, "esp")
-	if !ok || esp.Content.Type != "vfat" || w.medium {
+	esp, ok := w.firmwareESP(inv)
+	if !ok || w.medium {
 		w.applyNetwork()
 		return
 	}
 	dir := tempDir(w.t)
-	w.unpack(esp.Path, dir)
+	w.unpackFrom(w.diskOf(esp.Path).Part(esp.Offset, esp.Size), esp.Label, dir)
 	id, err := gpt.ParseGUID(esp.UUID)
 	if err != nil {
 		w.t.Fatal(err)
@@ -212,7 +214,8 @@ func (w *osWorld) startSystem() {
 		w.t.Fatal(err)
 	}
 	w.slot, w.root = booted.Slot, tempDir(w.t)
-	root, _ := findLabel(inv, map[slot.Slot]string{slot.A: "root-a", slot.B: "root-b"}[w.slot])
+	w.unlock(dir, booted.Uname)
+	root, _ := w.node(map[slot.Slot]string{slot.A: "root-a", slot.B: "root-b"}[w.slot])
 	w.mountSystem(root.Path, w.cmdlineOf(dir, booted.Uname))
 	if w.corrupt != nil {
 		return
@@ -220,11 +223,12 @@ func (w *osWorld) startSystem() {
 	if got := strings.TrimSpace(w.text("usr/share/version")); got != booted.Uname {
 		w.t.Fatalf("the kernel is of %q and the root file system of %q\ntouches: %v", booted.Uname, got, w.Trace)
 	}
-	shared, _ := findLabel(inv, "trident")
+	shared, _ := w.node("trident")
 	if err := hosttest.MkdirAll(filepath.Join(w.root, vault)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.mount(shared.Path, filepath.Join(w.root, vault))
+	w.mountData()
 }
 
 func findLabel(inv *blockdev.Inventory, label string) (blockdev.Partition, bool) {
@@ -260,9 +264,12 @@ func (w *osWorld) startDaemon() {
 		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
 	}, machine.Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
-		Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
+		Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }, Arrays: w.manager(), Volumes: w.volumes()},
 		Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Memory: func() (int64, bool) { return w.memory, w.memory > 0 }, Arch: "amd64",
 	}, self)
+	if w.luks != nil {
+		p.service.slots.UseTPM(w.chip)
+	}
 	if w.logs {
 		p.runner.Observe = p.service.Logs.Observe
 	}
@@ -290,6 +297,9 @@ func (w *osWorld) touch(p *osProcess, name string, change func() error) error {
 func (w *osWorld) cut(p *osProcess) {
 	w.on, p.dead = false, true
 	w.disk = w.disk.Crash(rand.New(rand.NewPCG(uint64(w.Touches), 7)))
+	if w.second != nil {
+		w.second = w.second.Crash(rand.New(rand.NewPCG(uint64(w.Touches), 8)))
+	}
 	w.vars = copyVars(w.t, w.vars)
 	if w.slot == 0 {
 		live := tempDir(w.t)
@@ -361,6 +371,9 @@ func (w *osWorld) tool(_ context.Context, name string, args ...string) ([]byte, 
 		}
 		w.applyNetwork()
 		return nil, nil
+	}
+	if name == "mkswap" {
+		return nil, w.makeSwap(args)
 	}
 	if !strings.HasPrefix(name, "mkfs.") {
 		return nil, nil

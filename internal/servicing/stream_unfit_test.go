@@ -29,7 +29,9 @@ func swap(i, j int, key string) func(fields) {
 func probedAs(change func(d *blockdev.Disk)) func(w *osWorld) {
 	return func(w *osWorld) {
 		w.inventory()
-		change(&w.found)
+		d := w.found[theDisk]
+		change(&d)
+		w.found[theDisk] = d
 	}
 }
 

@@ -175,6 +175,9 @@ func (c *planner) keepLayer(l *Layer, what string) (*blockdev.Other, error) {
 		err := errkind.Errorf(errkind.NotFound, "%s: the host has no %s that runs", what, l.Path)
 		return nil, errkind.WithHint(err, "assemble or unlock it, or boot the host again, and look for what has failed in the log")
 	}
+	if err := c.checkMembers(l, what, o); err != nil {
+		return nil, err
+	}
 	l.Action, l.UUID, l.Size = Keep, o.UUID, o.Size
 	target, err := c.plan.layerTarget(*l)
 	if err != nil {
@@ -186,6 +189,29 @@ func (c *planner) keepLayer(l *Layer, what string) (*blockdev.Other, error) {
 		}
 	}
 	return o, nil
+}
+
+// checkMembers returns an error if the kernel cannot write an array, and adds a warning if the
+// array is degraded.
+func (c *planner) checkMembers(l *Layer, what string, o *blockdev.Other) error {
+	i := slices.IndexFunc(c.req.Arrays, func(s md.State) bool { return s.Kernel == o.Name })
+	if l.Kind != LayerArray || i < 0 {
+		return nil
+	}
+	const repair = "trident rebuild-raid"
+	s := c.req.Arrays[i]
+	inSync := s.Slots - s.Missing
+	switch {
+	case s.ReadOnly:
+		err := errkind.Errorf(errkind.Precondition, "%s (%s) cannot be written: the kernel has made it read-only", what, l.Path)
+		return errkind.WithHint(err, "Look for errors of its disks: journalctl --dmesg. Then make it whole: %s", repair)
+	case inSync < s.Least():
+		err := errkind.Errorf(errkind.Precondition, "%s (%s) cannot be written: %d of its %d members are in sync, and %s needs at least %d", what, l.Path, inSync, s.Slots, s.Level, s.Least())
+		return errkind.WithHint(err, "Look for the missing disks, or install the host again.")
+	case s.Missing > 0:
+		c.plan.warnings = append(c.plan.warnings, fmt.Sprintf("%s (%s) is degraded: %d of its %d members are in sync. To make it whole: %s", what, l.Path, inSync, s.Slots, repair))
+	}
+	return nil
 }
 
 // mounts adds the file systems of the configuration.

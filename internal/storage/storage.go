@@ -13,6 +13,7 @@ import (
 	"maps"
 
 	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -40,6 +41,9 @@ type Request struct {
 	// Paths has the device of each partition by its id, from the host status. Only an
 	// Update needs it.
 	Paths map[string]string
+	// Arrays are the arrays that run on the host. Without them NewPlan does not see which
+	// arrays of an Update are degraded, or cannot be written.
+	Arrays []md.State
 	// Arch is the architecture of the OS image, as GOARCH; "" is that of this program.
 	Arch string
 }
@@ -52,6 +56,7 @@ type Plan struct {
 	disks     []diskWork
 	paths     map[string]string // of partitions, durable, by id
 	sync      syncWait
+	warnings  []string
 }
 
 // diskWork is the part of a plan for one disk whose partition table Apply replaces.
@@ -80,7 +85,7 @@ type Description struct {
 type DiskPlan struct {
 	ID         string `json:"id"`
 	Device     string `json:"device"` // as the configuration has it
-	Path       string `json:"path"`   // of the kernel
+	Path       string `json:"path"`   // of the kernel; "" for a disk that is missing
 	Model      string `json:"model,omitempty"`
 	Serial     string `json:"serial,omitempty"`
 	Size       int64  `json:"size"`
@@ -101,6 +106,9 @@ const (
 	Adopt  Action = "adopt" // exists, and keeps its content
 	Keep   Action = "keep"  // the same, for an Update
 	Write  Action = "write" // exists, and gets new content
+	// Missing is the action of an Update for a partition that the host does not have, and can
+	// be updated without: arrays go on with their other members.
+	Missing Action = "missing"
 )
 
 // PartitionPlan says how one partition will be changed.
@@ -108,7 +116,7 @@ type PartitionPlan struct {
 	ID     string `json:"id"`
 	Action Action `json:"action"`
 	Number int    `json:"number"`
-	Path   string `json:"path"` // of the kernel
+	Path   string `json:"path"` // of the kernel; "" for a partition that is missing
 	Offset int64  `json:"offset"`
 	Size   int64  `json:"size"`
 	Grown  bool   `json:"grown,omitempty"` // takes the rest of the disk
@@ -177,17 +185,23 @@ type Mount struct {
 // Describe returns the content of the plan. All callers share it: do not change it.
 func (p *Plan) Describe() Description { return p.described }
 
+// Warnings returns what a person should know before the plan is applied: the arrays that are
+// degraded, and the partitions that are missing.
+func (p *Plan) Warnings() []string { return p.warnings }
+
 // Paths returns a device path for every partition of the configuration, by its id, for the
 // host status. The paths stay the same over reboots.
 func (p *Plan) Paths() map[string]string {
 	return maps.Clone(p.paths)
 }
 
-// DiskUUIDs returns the UUID of every disk, by its id, for the host status.
+// DiskUUIDs returns the UUID of every disk that is not missing, by its id, for the host status.
 func (p *Plan) DiskUUIDs() map[string]string {
 	out := map[string]string{}
 	for _, d := range p.described.Disks {
-		out[d.ID] = d.UUID
+		if d.UUID != "" {
+			out[d.ID] = d.UUID
+		}
 	}
 	return out
 }

@@ -18,7 +18,11 @@ type tree struct {
 }
 
 func (t tree) disk(d DiskPlan) {
-	t.printf("\nDisk %q: %s (%s), %s", d.ID, d.Path, d.Device, bytesize.Plain(d.Size))
+	if d.Path == "" {
+		t.printf("\nDisk %q: missing (%s)", d.ID, d.Device)
+	} else {
+		t.printf("\nDisk %q: %s (%s), %s", d.ID, d.Path, d.Device, bytesize.Plain(d.Size))
+	}
 	for _, more := range []struct{ what, value string }{{"model", d.Model}, {"serial", d.Serial}} {
 		if more.value != "" {
 			t.printf(", %s %s", more.what, more.value)
@@ -29,6 +33,11 @@ func (t tree) disk(d DiskPlan) {
 	}
 	t.WriteString("\n")
 	for _, p := range d.Partitions {
+		if p.Action == Missing {
+			t.printf("  %s %s\n", p.Action, p.ID)
+			t.above(p.ID, "    ")
+			continue
+		}
 		t.printf("  %-6s %s %s: %s at %s, type %s", p.Action, p.Path, p.ID, bytesize.Plain(p.Size), bytesize.Plain(p.Offset), p.Type)
 		if p.Grown {
 			t.WriteString(", grown")

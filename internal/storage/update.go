@@ -10,6 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/md"
 )
 
 // update finds the partitions of the configuration on the host and plans which of them get
@@ -56,17 +57,18 @@ func (c *planner) written() map[string]string {
 func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string]string) {
 	out := DiskPlan{ID: want.ID, Device: want.Device}
 	known, _ := c.inv.Find(want.Device) // a path may have changed; the partitions' do not
+	var missing []absence
 	add := func(path, id string, find func() (*blockdev.Disk, *blockdev.Partition, error)) {
 		disk, p, err := find()
 		if err != nil {
-			c.fault(path, errkind.NameGetBlockDevicePath, fmt.Errorf("partition %q: %w", id, err))
+			missing = append(missing, absence{id, path, err})
 			return
 		}
 		if known == nil {
 			known = disk
 		}
 		action := Keep
-		if half, ok := writes[id]; ok {
+		if half, ok := writes[id]; ok && !c.isDropped(id, p) {
 			action = Write
 			out.Destroys = append(out.Destroys, c.overwrite(path, half, id, disk, p))
 		}
@@ -86,12 +88,62 @@ func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string
 			return c.locate(known, p.ID, string(p.MatchUUID), p.MatchLabel)
 		})
 	}
+	if len(missing) > 0 && len(out.Partitions) == 0 {
+		known = nil // another disk may be in its place
+	}
+	for _, m := range missing {
+		c.lack(&out, m, known == nil)
+	}
 	if known != nil {
 		out.Path, out.Model, out.Serial, out.Removable = known.Path, known.Model, known.Serial, known.Removable
 		out.Size, out.SectorSize, out.UUID = known.Size, known.SectorSize, known.TableID
 	}
 	slices.SortFunc(out.Partitions, func(a, b PartitionPlan) int { return a.Number - b.Number })
 	c.plan.described.Disks = append(c.plan.described.Disks, out)
+}
+
+// absence is a partition that NewPlan has not found on the host.
+type absence struct {
+	id, path string
+	err      error
+}
+
+// lack adds a missing partition to the plan of its disk, and a warning. It adds a fault if the
+// host cannot be updated without it: if it is not a member of an array, and if its disk has
+// other partitions or anything but swap uses it.
+func (c *planner) lack(out *DiskPlan, m absence, diskIsGone bool) {
+	i := slices.IndexFunc(c.spec.RAID.Software, func(r hostconfig.SoftwareRAID) bool { return slices.Contains(r.Devices, m.id) })
+	if i < 0 && (!diskIsGone || c.isNeeded(m.id)) || errkind.Of(m.err) != errkind.NotFound {
+		c.fault(m.path, errkind.NameGetBlockDevicePath, fmt.Errorf("partition %q: %w", m.id, m.err))
+		return
+	}
+	lost := PartitionPlan{ID: m.id, Action: Missing}
+	if at := c.req.Paths[m.id]; at != "" { // rebuild-raid finds what is missing by the recorded path
+		c.plan.paths[m.id] = at
+		lost.UUID, _ = strings.CutPrefix(at, ByPartUUID)
+	}
+	out.Partitions = append(out.Partitions, lost)
+	role := "swap, or nothing, uses it"
+	if i >= 0 {
+		role = fmt.Sprintf("array %q goes on without it", c.spec.RAID.Software[i].ID)
+	}
+	c.plan.warnings = append(c.plan.warnings, fmt.Sprintf("partition %q of disk %q is missing: %s", m.id, out.ID, role))
+}
+
+// isDropped reports whether a partition is a member of an array that runs without it: nothing
+// writes the partition.
+func (c *planner) isDropped(id string, p *blockdev.Partition) bool {
+	i := slices.IndexFunc(c.spec.RAID.Software, func(r hostconfig.SoftwareRAID) bool { return slices.Contains(r.Devices, id) })
+	return i >= 0 && len(c.req.Arrays) > 0 && !slices.ContainsFunc(c.req.Arrays, func(s md.State) bool {
+		return slices.ContainsFunc(s.Members, func(m md.Member) bool { return m.Device == p.Path && !m.Faulty })
+	})
+}
+
+// isNeeded reports whether the configuration uses a partition for anything but swap.
+func (c *planner) isNeeded(id string) bool {
+	s := c.spec
+	return slices.ContainsFunc(s.Filesystems, func(f hostconfig.Filesystem) bool { return f.DeviceID == id }) ||
+		slices.ContainsFunc(c.plan.described.Layers, func(l Layer) bool { return slices.Contains(l.Members, id) })
 }
 
 // locate finds a partition on the host: by its path in the host status, else by its UUID,

@@ -88,10 +88,29 @@ type State struct {
 	Slots   int // how many members the array is to have
 	Missing int // how many of them do not serve data in sync
 	Members []Member
+	// ReadOnly is set if the kernel refuses to write the array: after a fault it has not the
+	// members for that, or a person has made it read-only.
+	ReadOnly bool
 	// Action is what the array is doing: idle, resync, recover, check or repair. Done and
 	// Total are its progress in bytes.
 	Action      string
 	Done, Total int64
+}
+
+// Least returns how many members have to be in sync, at least, for the array to have all of its
+// data. For RAID 10 that depends on which members are: with fewer, data is lost.
+func (s State) Least() int {
+	switch s.Level {
+	case RAID1:
+		return 1
+	case RAID4, RAID5:
+		return s.Slots - 1
+	case RAID6:
+		return s.Slots - 2
+	case RAID10: // with two copies, as Trident makes it
+		return (s.Slots + 1) / 2
+	}
+	return s.Slots
 }
 
 // Member is a device of an array.

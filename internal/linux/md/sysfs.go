@@ -60,12 +60,14 @@ func (h *Host) state(dir string) (st State, running bool, err error) {
 		}
 		return text
 	}
-	switch get(arrayState) {
+	now := get(arrayState)
+	switch now {
 	case "", "clear", "inactive":
 		return st, false, err
 	}
 	slots, _, _ := strings.Cut(get("raid_disks"), " ") // "2 (3)" while it grows
 	st = State{Kernel: filepath.Base(filepath.Dir(dir)), Level: Level(get("level")), Action: get(syncAction)}
+	st.ReadOnly = now == "readonly" || now == "broken" // an array that is read-auto is written at the first request
 	if st.Action == "" {
 		st.Action = "idle" // RAID 0 has no such attribute
 	}

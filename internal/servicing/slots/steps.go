@@ -45,6 +45,9 @@ func New(d *disks.Disks, linkTrident func(root string) (version string, err erro
 	}
 }
 
+// UseTPM replaces the TPM of this machine, as a test does.
+func (s *Service) UseTPM(chip loader.Chip) { s.loader.TPM = chip }
+
 // Places returns the files and folders that this package needs to undo an operation.
 func Places() []string { return append(liveos.Places(), newos.Places()...) }
 

@@ -49,6 +49,39 @@ func (f *Fake) touch(name string, change func() error) error {
 	return f.Touch(name, locked)
 }
 
+// Copy returns the volumes as they are after a power cut: all of them are closed.
+func (f *Fake) Copy() *Fake {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := &Fake{Registers: f.Registers, Touch: f.Touch, volumes: map[string]*volume{}, open: map[string]string{}}
+	for device, v := range f.volumes {
+		c := *v
+		c.head.Slots, c.head.Tokens = slices.Clone(v.head.Slots), slices.Clone(v.head.Tokens)
+		c.keys, c.bound = maps.Clone(v.keys), maps.Clone(v.bound)
+		out.volumes[device] = &c
+	}
+	return out
+}
+
+// Opened returns the UUIDs of the open volumes, by their names.
+func (f *Fake) Opened() map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.open)
+}
+
+// Unlock opens a volume as a boot with these registers does. It reports whether a token fits.
+func (f *Fake) Unlock(v luks.Volume, registers map[int][]byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	got, err := f.get(v.Device)
+	if err != nil || !got.unlocks(registers) {
+		return false
+	}
+	f.open[v.Name] = got.head.UUID
+	return true
+}
+
 func (f *Fake) get(device string) (*volume, error) {
 	v, ok := f.volumes[device]
 	if !ok {

@@ -21,12 +21,15 @@ type Memory struct {
 	Open func(device string) (blockdev.Device, error)
 	// Differ is how many bytes of any array differ between its members.
 	Differ int64
+	// Touch, if set before the first call, makes each write of a superblock by Create and Add.
+	// For power cuts.
+	Touch func(name string, change func() error) error
 	// HalfMade, if not 0, is how many members Create has written when the power fails.
 	HalfMade int
 
 	mu     sync.Mutex
 	arrays []*array
-	next   byte // of the UUIDs of members
+	ids    map[string]byte // the first byte of the UUIDs of members, by their devices
 }
 
 var (
@@ -48,7 +51,34 @@ func (m *Memory) Create(ctx context.Context, a md.Array) error {
 		return err
 	}
 	m.mu.Lock()
+	err := m.free(a)
+	made := &array{State: md.State{Kernel: m.unused(), UUID: a.UUID, Name: a.Name, Level: a.Level, Slots: len(a.Members), Action: "idle"}, events: 1}
+	for i, d := range a.Members {
+		made.Members = append(made.Members, md.Member{Device: d, Slot: i, InSync: true})
+	}
+	half := m.HalfMade
+	m.HalfMade = 0
+	m.mu.Unlock()
+	for i := range a.Members {
+		if err == nil && half > 0 && i == half {
+			err = ErrCut
+		}
+		if err != nil {
+			return err
+		}
+		err = m.touch("write superblock", func() error { return m.write(made, i) })
+	}
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.arrays = append(m.arrays, made)
+	return nil
+}
+
+// free wipes the members of a new array, none of which another array may have.
+func (m *Memory) free(a md.Array) error {
 	for _, d := range a.Members {
 		if other := m.holder(d); other != nil {
 			return errkind.Errorf(errkind.Precondition, "create array %q: %s is a member of %q", a.Name, d, other.Name)
@@ -57,20 +87,73 @@ func (m *Memory) Create(ctx context.Context, a md.Array) error {
 			return err
 		}
 	}
-	made := &array{State: md.State{Kernel: fmt.Sprintf("md%d", 127-len(m.arrays)), UUID: a.UUID, Name: a.Name, Level: a.Level, Slots: len(a.Members), Action: "idle"}, events: 1}
-	for i, d := range a.Members {
-		made.Members = append(made.Members, md.Member{Device: d, Slot: i, InSync: true})
-	}
-	for i := range a.Members {
-		if m.HalfMade > 0 && i == m.HalfMade {
-			m.HalfMade = 0
-			return ErrCut
+	return nil
+}
+
+// unused returns the name of the kernel for a new array.
+func (m *Memory) unused() string {
+	for n := 127; ; n-- {
+		name := fmt.Sprintf("md%d", n)
+		if !slices.ContainsFunc(m.arrays, func(a *array) bool { return a.Kernel == name }) {
+			return name
 		}
-		if err := m.write(made, i); err != nil {
+	}
+}
+
+func (m *Memory) touch(name string, change func() error) error {
+	locked := func() error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return change()
+	}
+	if m.Touch == nil {
+		return locked()
+	}
+	return m.Touch(name, locked)
+}
+
+// Assemble replaces all arrays by those whose superblocks are on the devices, as a boot does. A
+// member whose superblock is older than that of another one is left out, and one that was not
+// in sync stays a member that is not. An array without a member in sync does not run.
+func (m *Memory) Assemble(devices ...string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.arrays = nil
+	newest := map[md.UUID]uint64{}
+	found := map[string]md.Superblock{}
+	for _, d := range devices {
+		dev, err := m.Open(d)
+		if err != nil {
 			return err
 		}
+		s, bad := md.Examine(dev, dev.Size())
+		if err := dev.Close(); err != nil {
+			return err
+		}
+		if bad == nil {
+			found[d], newest[s.Array] = s, max(newest[s.Array], s.Events)
+		}
 	}
-	m.arrays = append(m.arrays, made)
+	for _, d := range devices {
+		s, ok := found[d]
+		if !ok || s.Events < newest[s.Array] {
+			continue
+		}
+		a := m.find(s.Array)
+		if a == nil {
+			a = &array{State: md.State{Kernel: m.unused(), UUID: s.Array, Name: s.Name, Level: s.Level, Slots: s.Slots, Action: "idle"}, events: s.Events}
+			m.arrays = append(m.arrays, a)
+		}
+		a.Members = append(a.Members, md.Member{Device: d, Slot: s.Role, InSync: s.Role >= 0 && !s.Recovering})
+	}
+	m.arrays = slices.DeleteFunc(m.arrays, func(a *array) bool {
+		return !slices.ContainsFunc(a.Members, func(d md.Member) bool { return d.InSync })
+	})
+	for _, a := range m.arrays {
+		if slices.ContainsFunc(a.Members, func(d md.Member) bool { return d.Slot >= 0 && !d.InSync }) {
+			a.Action, a.Done, a.Total = "recover", 0, 1<<20
+		}
+	}
 	return nil
 }
 
@@ -120,6 +203,25 @@ func (m *Memory) Add(_ context.Context, id md.UUID, device string) error {
 	a.Members = append(a.Members, md.Member{Device: device, Slot: -1})
 	a.rebuild()
 	return m.write(a, len(a.Members)-1)
+}
+
+// InSync returns the members that have the data of the array with that name, or that name of the
+// kernel; nil if it does not run.
+func (m *Memory) InSync(name string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for _, a := range m.arrays {
+		if a.Name != name && a.Kernel != name {
+			continue
+		}
+		for _, d := range a.Members {
+			if d.InSync {
+				out = append(out, d.Device)
+			}
+		}
+	}
+	return out
 }
 
 // rebuild gives a spare to each free slot.
@@ -190,6 +292,19 @@ func (m *Memory) drop(device string, gone bool) {
 	a.events++
 	a.rest()
 	a.rebuild()
+	m.note(a)
+}
+
+// note writes the superblocks of the members that serve an array, as the kernel does when
+// members come and go.
+func (m *Memory) note(a *array) {
+	for i, d := range a.Members {
+		if !d.Faulty {
+			if err := m.write(a, i); err != nil {
+				panic(err) // of a device in memory
+			}
+		}
+	}
 }
 
 // rest ends a recovery without members to recover.
@@ -219,6 +334,7 @@ func (m *Memory) Sync() {
 			}
 		}
 		a.rest()
+		m.note(a)
 	}
 }
 
@@ -246,10 +362,16 @@ func (m *Memory) write(a *array, member int) error {
 	for _, d := range a.Members {
 		roles = append(roles, d.Slot)
 	}
-	m.next++
-	return m.change(a.Members[member].Device, func(dev blockdev.Device) error {
+	device := a.Members[member].Device
+	if m.ids[device] == 0 {
+		if m.ids == nil {
+			m.ids = map[string]byte{}
+		}
+		m.ids[device] = byte(len(m.ids) + 1)
+	}
+	return m.change(device, func(dev blockdev.Device) error {
 		return write(dev, dev.Size(), md.Superblock{
-			Array: a.UUID, Device: md.UUID{m.next}, Name: a.Name, Level: a.Level, Slots: a.Slots,
+			Array: a.UUID, Device: md.UUID{m.ids[device]}, Name: a.Name, Level: a.Level, Slots: a.Slots,
 			Events: a.events, Recovering: !a.Members[member].InSync,
 		}, member, roles)
 	})

@@ -171,6 +171,9 @@ func (d *Disks) fits(r *record.Run, c *hostconfig.Config, i *image.Image) (*stor
 	if err != nil {
 		return nil, err
 	}
+	for _, w := range plan.Warnings() {
+		r.Logf(slog.LevelWarn, "%s", w)
+	}
 	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Purpose == record.Installs); err != nil {
 		return nil, err
 	}
@@ -266,6 +269,11 @@ func (d *Disks) plan(r *record.Run, c *hostconfig.Config) (*storage.Plan, error)
 			return nil, err
 		}
 		req.For, req.Paths = storage.Update, st.PartitionPaths
+		if arrays := d.Machine.Disks.Arrays; arrays != nil && len(c.Spec().Storage.RAID.Software) > 0 {
+			if req.Arrays, err = arrays.Arrays(context.Background()); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return storage.NewPlan(&c.Spec().Storage, inv, req)
 }

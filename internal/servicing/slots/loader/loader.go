@@ -31,8 +31,11 @@ type Loader struct {
 	Machine machine.Machine
 	Disks   *disks.Disks
 	// TPM is that of the host; nil means the one of this machine.
-	TPM seal.Chip
+	TPM Chip
 }
+
+// Chip is the TPM of a host.
+type Chip = seal.Chip
 
 // Running returns the slot whose root device the kernel has mounted at /, or 0 if that is
 // the device of neither slot.

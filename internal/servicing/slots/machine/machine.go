@@ -144,7 +144,8 @@ func (m Machine) Content(device string) (blockdev.Content, error) {
 }
 
 // ESP returns the ESP on a device in the form that boot entries use: of an array, the members
-// that are in sync, in the order of their slots.
+// that are in sync, in the order of their slots. A member whose disk has just gone is left out
+// as long as there is another one.
 func (m Machine) ESP(device string) ([]efivar.HardDrive, error) {
 	inv, err := m.Inventory()
 	if err != nil {
@@ -158,11 +159,12 @@ func (m Machine) ESP(device string) ([]efivar.HardDrive, error) {
 	}
 	var out []efivar.HardDrive
 	for _, d := range devices {
-		drive, ok := hardDrive(inv, d)
-		if !ok {
-			return nil, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", d)
+		if drive, ok := hardDrive(inv, d); ok {
+			out = append(out, drive)
 		}
-		out = append(out, drive)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", device)
 	}
 	return out, nil
 }

@@ -252,7 +252,7 @@ func (s *Service) checkArray(r *run, v *view, a array) error {
 		return errkind.Errorf(errkind.Unsupported, "no member of %s has a superblock of version 1 that can be read", a.state.Kernel)
 	}
 	inSync := a.state.Slots - a.state.Missing
-	if least := survivors(a.state); inSync < least {
+	if least := a.state.Least(); inSync < least {
 		return errkind.Errorf(errkind.Precondition, "%d of its %d members are in sync, and %s needs at least %d", inSync, a.state.Slots, a.state.Level, least)
 	}
 	for _, m := range a.state.Members {
@@ -288,19 +288,4 @@ func (s *Service) checkAddable(p *blockdev.Partition) error {
 		return errkind.WithHint(err, "If nobody needs that, wipe it, then run rebuild-raid again: wipefs --all %s", p.Path)
 	}
 	return nil
-}
-
-// survivors returns how many members an array needs to have all of its data.
-func survivors(st md.State) int {
-	switch st.Level {
-	case md.RAID1:
-		return 1
-	case md.RAID4, md.RAID5:
-		return st.Slots - 1
-	case md.RAID6:
-		return st.Slots - 2
-	case md.RAID10: // with two copies, as Trident makes it
-		return (st.Slots + 1) / 2
-	}
-	return st.Slots
 }
