@@ -91,7 +91,7 @@ const (
 	// of each member: the superblock, its list of bad blocks, and a bitmap of 128 KiB.
 	arrayReserve = 256 << 10
 	// arrayChunk is the unit of striped levels: mdadm(8) rounds members down to it.
-	arrayChunk = 512 << 10
+	arrayChunk = md.Chunk
 )
 
 // capacity returns how many bytes an array or an encrypted volume has at least, over

@@ -48,7 +48,7 @@ func (t tree) disk(d DiskPlan) {
 		t.WriteString("\n")
 		t.above(p.ID, "    ")
 	}
-	if len(d.Destroys) == 0 {
+	if len(d.Destroys) == 0 && d.Path != "" {
 		t.WriteString("  DESTROYS nothing that is known\n")
 	}
 	for _, l := range d.Destroys {

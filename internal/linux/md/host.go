@@ -76,6 +76,12 @@ func (h *Host) create(ctx context.Context, a Array) error {
 		"--create", a.Device(), "--run", "--level=" + string(a.Level), "--raid-devices=" + strconv.Itoa(len(a.Members)), "--metadata=1.0",
 		bitmap, "--homehost=any", "--name=" + a.Name, "--uuid=" + a.UUID.String(),
 	}
+	if a.Level != RAID1 {
+		args = append(args, "--chunk="+strconv.Itoa(Chunk>>10)+"K")
+	}
+	if a.Level == RAID10 {
+		args = append(args, "--layout=n2")
+	}
 	if err := h.mdadm(ctx, append(args, a.Members...)...); err != nil {
 		return err
 	}

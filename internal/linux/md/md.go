@@ -35,6 +35,11 @@ type Array struct {
 	Members []string // device files
 }
 
+// Chunk is the unit, in bytes, in which a level other than RAID 1 distributes data. It is the
+// default of mdadm(8), named so that no other version makes an array of another size. RAID 10
+// has two near copies of each chunk (layout n2).
+const Chunk = 512 << 10
+
 // Folder has the devices of arrays, by their names.
 const Folder = "/dev/md/"
 

@@ -297,6 +297,29 @@ func TestAnArrayIsCreatedWithoutAQuestion(t *testing.T) {
 	if diff := cmp.Diff([]string{want}, *calls); diff != "" {
 		t.Error(diff)
 	}
+	for level, more := range map[md.Level]string{md.RAID0: " --chunk=512K", md.RAID4: " --chunk=512K", md.RAID5: " --chunk=512K", md.RAID6: " --chunk=512K", md.RAID10: " --chunk=512K --layout=n2"} {
+		a.Level, a.Members, *calls = level, []string{"/dev/sda1", "/dev/sdb1", "/dev/sdc1", "/dev/sdd1"}, nil
+		for _, m := range a.Members[2:] {
+			if err := os.WriteFile(filepath.Join(h.Root, m), make([]byte, size/64), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bitmap := "internal"
+		if level == md.RAID0 {
+			bitmap = "none"
+		}
+		_ = h.Create(t.Context(), a) // this mdadm makes nothing
+		want := "mdadm --create /dev/md/root --run --level=" + string(level) + " --raid-devices=4 --metadata=1.0 --bitmap=" + bitmap + " --homehost=any --name=root " +
+			"--uuid=deadbeef:01020304:05060708:090a0b0c" + more + " /dev/sda1 /dev/sdb1 /dev/sdc1 /dev/sdd1"
+		if diff := cmp.Diff([]string{want}, *calls); diff != "" {
+			t.Errorf("%s: %s", level, diff)
+		}
+	}
+	a.Level = md.RAID6
+	if a.Members = a.Members[:3]; errkind.Of(h.Create(t.Context(), a)) != errkind.Invalid {
+		t.Error("RAID 6 of three members was made")
+	}
+	a.Level, a.Members = md.RAID1, a.Members[:2]
 	for _, bad := range []string{"", ".x", "-x", "a b", "ä", strings.Repeat("x", 28), strings.Repeat("x", 29), "a:b"} {
 		a.Name = bad
 		if err := h.Create(t.Context(), a); errkind.Of(err) != errkind.Invalid {

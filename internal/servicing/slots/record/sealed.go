@@ -11,6 +11,9 @@ type Sealed struct {
 	// Policies are the digests of the tokens' policies, in hexadecimal. Tokens are known by
 	// them, because another program may use the number of a token again.
 	Policies []string `json:"policies"`
+	// Mixed are those of Policies for a boot with the boot loader of one slot and the kernel of the
+	// other. They are removed with the tokens of either slot. Older releases recorded none.
+	Mixed []string `json:"mixed,omitempty"`
 	// Making is set while tokens are made, and Bare are the key slots without a token from
 	// before. Until Making is reset, other slots without a token are halves of new tokens.
 	Making bool  `json:"making,omitempty"`

@@ -18,14 +18,27 @@ type Bindings struct {
 	// differ in register 11 only, so that there is one without this register. A prediction
 	// has the states with an initrd that runs systemd, and those with another one.
 	All []luks.Binding
+	// Mixed are the states of a boot with the boot loader of one slot and the kernel of the
+	// other, when it opens the volumes. The firmware chooses the boot loader by a variable, and
+	// the boot loader the kernel by another one, so that a power cut between the changes of
+	// both leads to such a boot. Only register 4 tells it from other boots.
+	Mixed []luks.Binding
 	// Interim is set if register 4 is left out, because nobody knows it before the first boot.
 	Interim bool
 }
 
-// policies returns the digests of the policies, in hexadecimal.
-func (b Bindings) policies() []string {
-	out := make([]string, 0, len(b.All))
-	for _, one := range b.All {
+// policies returns the digests of the policies of All, in hexadecimal.
+func (b Bindings) policies() []string { return policiesOf(b.All) }
+
+// mixed returns those of Mixed that are not of All as well.
+func (b Bindings) mixed() []string {
+	all := b.policies()
+	return slices.DeleteFunc(policiesOf(b.Mixed), func(p string) bool { return slices.Contains(all, p) })
+}
+
+func policiesOf(list []luks.Binding) []string {
+	out := make([]string, 0, len(list))
+	for _, one := range list {
 		out = append(out, hex.EncodeToString(one.Policy()))
 	}
 	return out
@@ -67,17 +80,37 @@ func (s *Sealer) Predict(ctx context.Context, to Registers, old *tpm.Boot, next 
 	if out.Interim {
 		to = interim()
 	}
+	var err error
+	if out.All, err = s.predictBoot(ctx, to, old, next, false); err != nil || old == nil || !to.has(tpm.LoaderRegister) {
+		return out, err
+	}
+	for _, b := range []tpm.Boot{{Loader: next.Loader, UKI: old.UKI}, {Loader: old.Loader, UKI: next.UKI}} {
+		more, err := s.predictBoot(ctx, to, old, b, true)
+		if err != nil {
+			return Bindings{}, err
+		}
+		out.Mixed = append(out.Mixed, more...)
+	}
+	return out, nil
+}
+
+// predictBoot returns the states of a boot with the programs next: all, or those alone in
+// which the volumes are opened.
+func (s *Sealer) predictBoot(ctx context.Context, to Registers, old *tpm.Boot, next tpm.Boot, unlockOnly bool) (out []luks.Binding, err error) {
 	fixed, err := s.predictFixed(ctx, to, old, next)
 	if err != nil {
-		return Bindings{}, err
+		return nil, err
 	}
 	if !to.has(tpm.UKIRegister) {
-		out.All = []luks.Binding{with(fixed, nil)}
-		return out, nil
+		return []luks.Binding{with(fixed, nil)}, nil
 	}
+	systemd := len(tpm.UntilUnlock())
 	err = phases(func(p tpm.Phases) error {
+		if unlockOnly && len(p) > 0 && len(p) != systemd {
+			return nil
+		}
 		d, err := tpm.PredictUKI(next.UKI, p)
-		out.All = append(out.All, with(fixed, map[int]tpm.Digest{tpm.UKIRegister: d}))
+		out = append(out, with(fixed, map[int]tpm.Digest{tpm.UKIRegister: d}))
 		return err
 	})
 	return out, err

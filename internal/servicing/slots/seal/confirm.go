@@ -41,6 +41,9 @@ func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.
 		if err != nil {
 			return err
 		}
+		if slices.Contains(e.Mixed, now.policies()[0]) {
+			continue // by the boot loader of the other slot: the next boot is by its own
+		}
 		if err := s.complete(ctx, b, v, *e, now); err != nil {
 			return fmt.Errorf("bind the volume %s to the registers of this boot: %w", v.ID, err)
 		}
@@ -67,16 +70,17 @@ func (s *Sealer) notOpened(ctx context.Context, v Volume, in slot.Slot, set Regi
 // complete replaces the tokens of e by full, those of the running system. At each moment tokens
 // of one kind are whole.
 func (s *Sealer) complete(ctx context.Context, b Book, v Volume, e record.Sealed, full Bindings) error {
-	if !e.Making && !e.Interim && slices.Equal(e.Policies, full.policies()) {
+	keep := union(full.policies(), e.Mixed)
+	if !e.Making && !e.Interim && slices.Equal(e.Policies, keep) {
 		return nil
 	}
-	old := slices.DeleteFunc(slices.Clone(e.Policies), func(p string) bool { return slices.Contains(full.policies(), p) })
+	old := slices.DeleteFunc(slices.Clone(e.Policies), func(p string) bool { return slices.Contains(keep, p) })
 	if err := s.enroll(ctx, b, v, e, full, nil); err != nil {
 		return err
 	}
 	if err := s.wipe(ctx, b, v, e, old); err != nil {
 		return err
 	}
-	e.Making, e.Policies, e.Interim = false, full.policies(), false
+	e.Making, e.Policies, e.Interim = false, keep, false
 	return b.put(ctx, e)
 }

@@ -73,7 +73,7 @@ func (s *Sealer) seal(ctx context.Context, b Book, volumes []Volume, like record
 		if old := b.of(v.ID, e.Slot); old != nil && old.Own == e.Own {
 			e = *old
 		}
-		e.Interim = to.Interim
+		e.Interim, e.Mixed = to.Interim, union(e.Mixed, to.mixed())
 		if err := s.enroll(ctx, b, v, e, to, key); err != nil {
 			return fmt.Errorf("bind the volume %s to %s: %w", v.ID, e.Slot, err)
 		}
@@ -92,11 +92,11 @@ func (s *Sealer) enroll(ctx context.Context, b Book, v Volume, e record.Sealed, 
 	if err != nil {
 		return err
 	}
-	e.Making, e.Bare, e.Policies = true, head.Bare(), union(e.Policies, to.policies())
+	e.Making, e.Bare, e.Policies = true, head.Bare(), union(union(e.Policies, to.policies()), e.Mixed)
 	if err := b.put(ctx, e); err != nil {
 		return err
 	}
-	for _, one := range to.All {
+	for _, one := range slices.Concat(to.All, to.Mixed) {
 		err := s.Touch("bind "+v.ID+" to "+e.Slot.String(), func() error {
 			_, err := s.Volumes.Enroll(ctx, v.Volume, key, one)
 			return err
@@ -133,9 +133,28 @@ func (s *Sealer) Unseal(ctx context.Context, b Book, volumes []Volume, in slot.S
 	return s.remove(ctx, b, volumes, func(e record.Sealed) bool { return e.Slot == in && e.Own })
 }
 
-// Forget removes the tokens of a slot. The caller must have made the slot unbootable.
+// Forget removes the tokens of a slot, and those of the other slot for boots with a program of
+// this one. The caller must have made the slot unbootable.
 func (s *Sealer) Forget(ctx context.Context, b Book, volumes []Volume, in slot.Slot) error {
-	return s.remove(ctx, b, volumes, func(e record.Sealed) bool { return e.Slot == in })
+	if err := s.remove(ctx, b, volumes, func(e record.Sealed) bool { return e.Slot == in }); err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		e := b.of(v.ID, in.Other())
+		if e == nil || len(e.Mixed) == 0 {
+			continue
+		}
+		if err := s.wipe(ctx, b, v, *e, e.Mixed); err != nil {
+			return fmt.Errorf("remove the tokens of %s with the boot loader of %s from the volume %s: %w", in.Other(), in, v.ID, err)
+		}
+		kept := *e
+		kept.Policies = slices.DeleteFunc(slices.Clone(e.Policies), func(p string) bool { return slices.Contains(e.Mixed, p) })
+		kept.Mixed = nil
+		if err := b.put(ctx, kept); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Sealer) remove(ctx context.Context, b Book, volumes []Volume, which func(record.Sealed) bool) error {
