@@ -17,8 +17,13 @@ const turns = 3
 // InTurn reports whether the case with that number of a power-cut test runs. There are too
 // many cases for each run of make test: each runs in one of three successive landings, by the
 // number in .ci/landing, and all run with TRIDENT_EVERY_CUT=1.
-func InTurn(n int) bool {
-	return os.Getenv(everyCut) != "" || n%turns == landing()%turns
+func InTurn(n int) bool { return InTurnOf(n, 1) }
+
+// InTurnOf is InTurn for a test with so many cases that each runs in one of rarity times as many
+// successive landings.
+func InTurnOf(n, rarity int) bool {
+	every := turns * rarity
+	return os.Getenv(everyCut) != "" || n%every == landing()%every
 }
 
 // landing returns the number in .ci/landing of the module; 0 if there is no such file.

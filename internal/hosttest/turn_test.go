@@ -24,3 +24,26 @@ func TestEachCaseHasItsTurnInOneOfThreeLandings(t *testing.T) {
 		}
 	}
 }
+
+// A rarer case runs once in as many more landings.
+func TestARareCaseHasItsTurnOnce(t *testing.T) {
+	const rarity = 4
+	old := landing
+	defer func() { landing = old }()
+	t.Setenv(everyCut, "")
+	for n := range 2 * turns * rarity {
+		ran := 0
+		for l := range turns * rarity {
+			landing = func() int { return 7 + l }
+			if InTurnOf(n, rarity) {
+				ran++
+			}
+		}
+		if ran != 1 {
+			t.Errorf("case %d runs %d times", n, ran)
+		}
+	}
+	if t.Setenv(everyCut, "1"); !InTurnOf(1, rarity) || !InTurnOf(2, rarity) {
+		t.Error("a rare case does not run with all others")
+	}
+}

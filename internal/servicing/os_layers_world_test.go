@@ -274,19 +274,41 @@ func (s section) WriteAt(p []byte, off int64) (int, error) {
 
 func (s section) Discard(off, n int64) error { return s.Device.Discard(s.at+off, min(n, s.size-off)) }
 
-// firmwareESP returns the first EFI system partition that firmware reads: a FAT, which may be
-// a member of an array.
+// firmwareESP returns the EFI system partition that the firmware boots from: of those that it
+// reads, which are FAT, and may be members of an array, the first in its order.
 func (w *osWorld) firmwareESP(inv *blockdev.Inventory) (blockdev.Partition, bool) {
+	var all []blockdev.Partition
 	for _, d := range inv.Disks {
 		for _, p := range d.Partitions {
 			b := make([]byte, 8)
 			_, _ = w.diskOf(p.Path).Part(p.Offset, p.Size).ReadAt(b, 82)
 			if strings.HasPrefix(p.Label, "esp") && string(b) == "FAT32   " {
-				return p, true
+				all = append(all, p)
 			}
 		}
 	}
-	return blockdev.Partition{}, false
+	if len(all) == 0 {
+		return blockdev.Partition{}, false
+	}
+	order, err := efivar.BootOrder(w.vars)
+	next, once, nerr := efivar.BootNext(w.vars)
+	entries, eerr := efivar.Entries(w.vars)
+	if err := errors.Join(err, nerr, eerr); err != nil {
+		w.t.Fatal(err)
+	}
+	if once {
+		order = append([]efivar.Number{next}, order...)
+	}
+	for _, n := range order {
+		for _, e := range entries {
+			disk, _, _ := e.Location()
+			i := slices.IndexFunc(all, func(p blockdev.Partition) bool { return strings.EqualFold(p.UUID, disk.Partition.String()) })
+			if e.Number == n && i >= 0 {
+				return all[i], true
+			}
+		}
+	}
+	return all[0], true
 }
 
 // node returns the array, or else the partition, with a name.

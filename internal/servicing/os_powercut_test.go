@@ -347,7 +347,7 @@ func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.St
 	}
 	if cutShort(op) && sc.want == operation.Done { // before it was confirmed
 		sc.want, sc.kind, sc.named = operation.Undone, errkind.Unhealthy, op.Failure.Name
-		sc.runs, sc.version = sc.runs.Other(), map[string]string{"v1": "v2", "v2": "v1"}[sc.version]
+		sc.runs, sc.version = sc.runs.Other(), map[string]string{"v1": "v2", "v2": "v1", "v5": "v2"}[sc.version]
 	}
 	if op.Phase != sc.want {
 		tell("want %s", sc.want)

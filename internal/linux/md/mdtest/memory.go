@@ -153,6 +153,10 @@ func (m *Memory) Assemble(devices ...string) error {
 		if slices.ContainsFunc(a.Members, func(d md.Member) bool { return d.Slot >= 0 && !d.InSync }) {
 			a.Action, a.Done, a.Total = "recover", 0, 1<<20
 		}
+		if len(a.Members) < a.Slots { // a member that comes back later is out of date
+			a.events++
+			m.note(a)
+		}
 	}
 	return nil
 }

@@ -58,12 +58,13 @@ func (r Registers) ArePolicyAlone() bool {
 func (r Registers) has(n int) bool { return slices.Contains(r, n) }
 
 // phases calls add with the phases of a boot from the unlock on: those of an initrd that runs
-// systemd, and those of another initrd, which measures nothing.
-func phases(add func(tpm.Phases) error) error {
+// systemd, and those of another initrd, which measures nothing. isUnlock is set for those at which
+// the system opens the volumes.
+func phases(add func(p tpm.Phases, isUnlock bool) error) error {
 	all, unlock := tpm.UntilReady(), len(tpm.UntilUnlock())
 	for _, begin := range []int{0, unlock} {
 		for n := unlock; n <= len(all); n++ {
-			if err := add(all[begin:n]); err != nil {
+			if err := add(all[begin:n], n == unlock); err != nil {
 				return err
 			}
 		}
@@ -104,9 +105,8 @@ func (s *Sealer) predictBoot(ctx context.Context, to Registers, old *tpm.Boot, n
 	if !to.has(tpm.UKIRegister) {
 		return []luks.Binding{with(fixed, nil)}, nil
 	}
-	systemd := len(tpm.UntilUnlock())
-	err = phases(func(p tpm.Phases) error {
-		if unlockOnly && len(p) > 0 && len(p) != systemd {
+	err = phases(func(p tpm.Phases, isUnlock bool) error {
+		if unlockOnly && !isUnlock {
 			return nil
 		}
 		d, err := tpm.PredictUKI(next.UKI, p)
