@@ -169,6 +169,9 @@ func TestAHostWithLayersSurvivesPowerCuts(t *testing.T) {
 			if c.isRAID && !l.raid || l.encrypted && strings.HasSuffix(c.name, "first disk") { // which has the only copy of swap
 				continue
 			}
+			if l.raid && l.encrypted && !slices.Contains([]string{"install", "update", "an image that does not boot", "update without the second disk"}, c.name) {
+				continue // the other hosts show it
+			}
 			var trace []string
 			var rests map[int]bool
 			play := func(t *testing.T, cut int, after bool) {
@@ -214,7 +217,7 @@ func TestAHostWithLayersSurvivesPowerCuts(t *testing.T) {
 							continue // the same as after the change before, or as before the outer change
 						}
 						number++
-						if cases++; !hosttest.InTurnOf(number, 9) { // a case takes 80 ms
+						if cases++; !hosttest.InTurnOf(number, 40) {
 							continue
 						}
 						t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
