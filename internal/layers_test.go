@@ -99,7 +99,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostconfig", "internal/hostconfig/internal/form internal/nearest internal/errkind"},
 	{"internal/hostconfig/internal/form", ""},
 	{"internal/hostconfig/hostconfigtest", "internal/linux/damage"},
-	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
+	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/linux/verity internal/errkind"},
 	{"internal/fetch/blocks", "internal/fetch internal/patch internal/trust internal/linux/ddi internal/linux/gpt internal/linux/verity internal/linux/regfile internal/errkind"},
 	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/patch", "internal/errkind"},

@@ -24,6 +24,9 @@ type Spec struct {
 	Mounts []Mount
 	// Extensions are carried beside the partitions.
 	Extensions []ExtensionSpec
+	// FrameSize, if not 0, packs each file system with a verity hash tree in zstd frames of so
+	// many bytes, with an index, so that an update fetches only the frames with changed blocks.
+	FrameSize int64
 	// Warn, if set, gets the findings of [Metadata.Doubts].
 	Warn func(Finding)
 	// Temp is the folder for temporary files, which are as large as the image.

@@ -18,13 +18,18 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/verity"
 )
 
 const (
 	frameSize      = 16 << 20 // bytes of the disk in one zstd frame; a reader can begin at each frame
 	writeWindowLog = 23       // 8 MiB
 )
+
+// MinFrameSize and MaxFrameSize bound [Spec.FrameSize]. It must be a power of two.
+const MinFrameSize, MaxFrameSize = verity.BlockSize, maxIndexed
 
 // piece is a region of the disk, or an extension, and its packed file.
 type piece struct {
@@ -33,6 +38,7 @@ type piece struct {
 	off      int64 // in content
 	partType gpt.GUID
 	packed   *os.File
+	frame    int64 // bytes in one frame of a file with an index; 0: frameSize, and no index
 }
 
 // Write writes an image to w and returns the SHA-384 of its metadata. The image is of version
@@ -42,6 +48,9 @@ type piece struct {
 // of at most four. progress, which may be nil, gets numbers of bytes of the disk.
 func Write(ctx context.Context, w io.Writer, s Spec, progress func(done, total int64)) (sha384 string, err error) {
 	pieces, table, err := s.regions()
+	if err == nil {
+		err = s.chooseFrames(pieces)
+	}
 	if err != nil {
 		return "", fmt.Errorf("write image: %w", err)
 	}
@@ -123,56 +132,100 @@ func (s *Spec) pack(ctx context.Context, pieces []piece, progress func(done, tot
 	return nil
 }
 
-// pack compresses the region into p.packed, several frames at a time.
+// chooseFrames sets the size of the frames of verified file systems.
+func (s *Spec) chooseFrames(pieces []piece) error {
+	if s.FrameSize == 0 {
+		return nil
+	}
+	if s.FrameSize < MinFrameSize || s.FrameSize > MaxFrameSize || s.FrameSize&(s.FrameSize-1) != 0 {
+		return errkind.Errorf(errkind.Invalid, "the frame size is %d, it must be a power of two from %d to %d", s.FrameSize, int64(MinFrameSize), int64(MaxFrameSize))
+	}
+	verified := false
+	for _, m := range s.Mounts {
+		for i := range pieces {
+			if p := &pieces[i]; p.region.Number == m.Number && m.HashTree != 0 && p.region.Image.Size%verity.BlockSize == 0 {
+				p.frame, verified = s.FrameSize, true
+			}
+		}
+	}
+	if !verified {
+		err := errkind.Errorf(errkind.Invalid, "there is a frame size, and no file system with a verity hash tree whose frames could have it")
+		return errkind.WithHint(err, "Name the hash tree of a file system, or omit the frame size.")
+	}
+	return nil
+}
+
+// pack compresses the region into p.packed, several units at a time.
 func (p *piece) pack(ctx context.Context, enc *zstd.Encoder, came func(int64)) error {
-	frames := make([]frame, packers())
+	units := make([]unit, packers())
 	sum := sha512.New384()
+	put := func(b []byte) error {
+		sum.Write(b)
+		p.region.Image.Compressed += int64(len(b))
+		if _, err := p.packed.Write(b); err != nil {
+			return fmt.Errorf("write temporary file: %w", err)
+		}
+		return nil
+	}
+	var index []frameSizes
 	for at := int64(0); at < p.region.Image.Size; {
 		if err := ctx.Err(); err != nil {
 			return ended(ctx)
 		}
 		var batch sync.WaitGroup
 		n := 0
-		for ; n < len(frames) && at < p.region.Image.Size; n++ {
-			f, off, size := &frames[n], p.off+at, min(frameSize, p.region.Image.Size-at)
-			batch.Go(func() { f.err = f.pack(enc, p.content, off, size) })
+		for ; n < len(units) && at < p.region.Image.Size; n++ {
+			u, off, size := &units[n], p.off+at, min(frameSize, p.region.Image.Size-at)
+			batch.Go(func() { u.err = u.pack(enc, p.content, off, size, cmp.Or(p.frame, frameSize)) })
 			at += size
 		}
 		batch.Wait()
-		for _, f := range frames[:n] {
-			if f.err != nil {
-				return f.err
+		for _, u := range units[:n] {
+			if u.err != nil {
+				return u.err
 			}
-			sum.Write(f.out)
-			if _, err := p.packed.Write(f.out); err != nil {
-				return fmt.Errorf("write temporary file: %w", err)
+			if err := put(u.out); err != nil {
+				return err
 			}
-			p.region.Image.Compressed += int64(len(f.out))
-			came(int64(len(f.in)))
+			index = append(index, u.frames...)
+			came(int64(len(u.in)))
+		}
+	}
+	if p.frame > 0 {
+		if err := put(appendIndex(nil, index)); err != nil {
+			return err
 		}
 	}
 	p.region.Image.SHA384 = fmt.Sprintf("%x", sum.Sum(nil))
 	return nil
 }
 
-// packers returns the number of frames that are packed at a time.
+// packers returns the number of units that are packed at a time.
 func packers() int { return min(runtime.GOMAXPROCS(0), 4) }
 
-// frame is a part of a region for one zstd frame. Its buffers are used again.
-type frame struct {
+// unit is a part of a region that one goroutine packs: one frame, or many small ones. Its
+// buffers are used again.
+type unit struct {
 	in, out []byte
+	frames  []frameSizes
 	err     error
 }
 
-func (f *frame) pack(enc *zstd.Encoder, from io.ReaderAt, off, size int64) error {
-	if int64(cap(f.in)) < size {
-		f.in = make([]byte, size)
+func (u *unit) pack(enc *zstd.Encoder, from io.ReaderAt, off, size, frame int64) error {
+	if int64(cap(u.in)) < size {
+		u.in = make([]byte, size)
 	}
-	f.in = f.in[:size]
-	if n, err := from.ReadAt(f.in, off); n < len(f.in) {
+	u.in = u.in[:size]
+	if n, err := from.ReadAt(u.in, off); n < len(u.in) {
 		return fmt.Errorf("read at byte %d: %w", off+int64(n), err)
 	}
-	f.out = enc.EncodeAll(f.in, f.out[:0])
+	u.out, u.frames = u.out[:0], u.frames[:0]
+	for content := u.in; len(content) > 0; {
+		n, before := min(int(frame), len(content)), len(u.out)
+		u.out = enc.EncodeAll(content[:n], u.out)
+		u.frames = append(u.frames, frameSizes{int64(len(u.out) - before), int64(n)})
+		content = content[n:]
+	}
 	return nil
 }
 
