@@ -63,7 +63,7 @@ type BlockUpdate struct {
 	// needs to trust it.
 	Old     io.ReaderAt
 	OldSize int64
-	// Saved, if not nil, is called about every 16 MiB of the file, after they are on the medium.
+	// Saved, if not nil, is called about every 8 MiB of the file, after they are on the medium.
 	// An error of Saved ends the update.
 	Saved func() error
 	// Progress, if not nil, is called now and then with the number of bytes of the partition that

@@ -17,8 +17,9 @@ const (
 	// batchSize is how many bytes of frames are requested at a time, and so the most that wait in
 	// memory for the rest of their frames.
 	batchSize = 8 << 20
-	// syncEvery is how many bytes of the file a power cut can lose.
-	syncEvery = 16 << 20
+	// syncEvery is after how many bytes of the file the target is synced. A power cut can lose
+	// twice as many.
+	syncEvery = 4 << 20
 )
 
 // fetch fetches the frames that have missing blocks, and writes these blocks.

@@ -31,6 +31,7 @@ type verifiedSpec struct {
 	more        fstest.MapFS        // files of the verified file system
 	cmdline     func(string) string // changes the sealed command line
 	tree        func([]byte) []byte // changes the hash tree
+	whole       bool                // the image has no index, so that it cannot be fetched by blocks
 }
 
 // buffer is a file in memory.
@@ -137,8 +138,12 @@ func verified(t testing.TB, s verifiedSpec) osImage {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
+	frame := int64(4096)
+	if s.whole {
+		frame = 0
+	}
 	sha, err := image.Write(t.Context(), &out, image.Spec{
-		Arch: image.AMD64, OSRelease: "ID=test\n", Disk: disk, DiskSize: size, Temp: t.TempDir(), Packages: []image.Package{}, Mounts: mounts,
+		Arch: image.AMD64, OSRelease: "ID=test\n", Disk: disk, DiskSize: size, Temp: t.TempDir(), Packages: []image.Package{}, Mounts: mounts, FrameSize: frame,
 		Bootloader: image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{
 			{Type: image.UKIStandalone, Path: espMount + "/EFI/Linux/test.efi", Cmdline: line, Kernel: s.version},
 		}}},
@@ -164,7 +169,7 @@ func verifiedAlbum(t testing.TB, name string) *album {
 	}
 	return &album{
 		v1: is("v1", "11", nil), v2: is("v2", "22", nil),
-		panics:  is("v3", "33", func(s *verifiedSpec) { s.more = fstest.MapFS{"panic": {Data: []byte("x")}} }),
+		panics:  is("v3", "33", func(s *verifiedSpec) { s.more, s.whole = fstest.MapFS{"panic": {Data: []byte("x")}}, true }),
 		corrupt: is("v6", "66", func(s *verifiedSpec) { s.tree = func(b []byte) []byte { b[len(b)-4096] ^= 1; return b } }),
 	}
 }

@@ -2,7 +2,6 @@ package disks
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -58,14 +57,11 @@ func sameVerity(v *hostconfig.Verity, esp bool, at string, have image.Filesystem
 		return errkind.WithHint(err, "Use an image that was built with verity, or remove the device from storage.verity.")
 	case have.Inline() || have.Verity.HashOffset != 0:
 		return mismatch(errkind.Unsupported, "the image's hash tree for %s is not at the beginning of a partition of its own, and storage.verity cannot describe another place", at)
-	case len(have.Verity.RootHash) != hex.EncodedLen(rootHashSize):
-		return mismatch(errkind.Unsupported, "the root hash for %s has %d digits, and that of the supported SHA-256 has %d", at, len(have.Verity.RootHash), hex.EncodedLen(rootHashSize))
+	case len(have.Verity.RootHash) != record.RootHashDigits:
+		return mismatch(errkind.Unsupported, "the root hash for %s has %d digits, and that of the supported SHA-256 has %d", at, len(have.Verity.RootHash), record.RootHashDigits)
 	}
 	return nil
 }
-
-// rootHashSize is the size of a root hash in bytes.
-const rootHashSize = 32
 
 // VerifyTrees compares each verified part, all of it, with its hash tree, both as they are on
 // the disk, and the tree with the root hash of the image's metadata. It skips a part that
@@ -80,8 +76,7 @@ func (d *Disks) VerifyTrees(ctx context.Context, r *record.Run, c *hostconfig.Co
 			if ctx.Err() != nil && errkind.Of(err) == errkind.Internal {
 				return errkind.With(errkind.Cancelled, err)
 			}
-			err = fmt.Errorf("compare %s with the hash tree of image %s: %w", p.Name, fetch.Redact(string(c.Spec().Image.URL)), err)
-			return errkind.WithName(err, errkind.NameCreateVerity)
+			return d.treeError(c, p, err)
 		}
 		if err := p.Proven(p.Tree.RootHash, d.Runner.Life.Boot); err != nil {
 			return err
@@ -94,10 +89,16 @@ func (d *Disks) VerifyTrees(ctx context.Context, r *record.Run, c *hostconfig.Co
 	return nil
 }
 
+// treeError is the error for a part that does not match its hash tree, or for a wrong tree.
+func (d *Disks) treeError(c *hostconfig.Config, p *record.Part, err error) error {
+	err = fmt.Errorf("compare %s with the hash tree of image %s: %w", p.Name, fetch.Redact(string(c.Spec().Image.URL)), err)
+	return errkind.WithName(err, errkind.NameCreateVerity)
+}
+
 func (d *Disks) verifyTree(ctx context.Context, r *record.Run, c *hostconfig.Config, p *record.Part) (err error) {
-	var root [rootHashSize]byte
-	if n, err := hex.Decode(root[:], []byte(p.Tree.RootHash)); err != nil || n != len(root) {
-		return errkind.Errorf(errkind.Internal, "the recorded root hash %q is not valid", p.Tree.RootHash)
+	root, err := p.Root()
+	if err != nil {
+		return err
 	}
 	data, err := d.openPart(r, c, p.Device)
 	if err != nil {

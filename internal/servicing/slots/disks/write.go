@@ -74,7 +74,7 @@ func (d *Disks) writeParts(ctx context.Context, r *record.Run, c *hostconfig.Con
 	if err != nil {
 		return err
 	}
-	w := &writing{d: d, r: r, ctx: ctx, plan: plan, meter: meter}
+	w := &writing{d: d, r: r, c: c, ctx: ctx, plan: plan, meter: meter}
 	return errors.Join(w.all(i), i.Close())
 }
 
@@ -82,6 +82,7 @@ func (d *Disks) writeParts(ctx context.Context, r *record.Run, c *hostconfig.Con
 type writing struct {
 	d     *Disks
 	r     *record.Run
+	c     *hostconfig.Config
 	ctx   context.Context
 	plan  *storage.Plan
 	meter interface{ Used() int64 }
@@ -95,32 +96,51 @@ func (w *writing) all(i *image.Image) error {
 	defer cancel()
 	w.ctx = ctx
 	w.came = make([]int64, len(w.r.State.Parts))
-	errs := make([]error, len(w.r.State.Parts))
-	turn := make(chan struct{}, w.atOnce(i))
-	var all sync.WaitGroup
-	for n := range w.r.State.Parts {
-		p := w.r.State.Parts[n]
-		if p.Done {
+	var trees, others []int
+	for n, p := range w.r.State.Parts {
+		switch {
+		case p.Done:
 			w.came[n] = p.Size
-			continue
+		case p.Type == record.HashTree:
+			trees = append(trees, n)
+		default:
+			others = append(others, n)
 		}
-		all.Go(func() {
-			turn <- struct{}{}
-			defer func() { <-turn }()
-			if ctx.Err() != nil {
-				return
-			}
-			if errs[n] = w.one(n, p, i); errs[n] != nil {
-				cancel()
-			}
-		})
 	}
-	all.Wait()
+	errs := make([]error, len(w.r.State.Parts))
+	for _, parts := range [][]int{trees, others} { // a part that is written by blocks needs its tree
+		turn := make(chan struct{}, w.atOnce(i))
+		var all sync.WaitGroup
+		for _, n := range parts {
+			p := w.r.State.Parts[n]
+			all.Go(func() {
+				turn <- struct{}{}
+				defer func() { <-turn }()
+				if ctx.Err() != nil {
+					return
+				}
+				if errs[n] = w.one(n, p, i); errs[n] != nil {
+					cancel()
+				}
+			})
+		}
+		all.Wait()
+	}
+	return w.joined(errs)
+}
+
+// joined returns the first error of the parts.
+func (w *writing) joined(errs []error) error {
 	// A part that was canceled because another one failed has no error of its own.
 	for n, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return errkind.WithName(fmt.Errorf("write %s: %w", w.r.State.Parts[n].Name, err), errkind.NameDeployImages)
+		if err == nil || errors.Is(err, context.Canceled) {
+			continue
 		}
+		err = fmt.Errorf("write %s: %w", w.r.State.Parts[n].Name, err)
+		if errkind.Variant(err) != errkind.NameCreateVerity {
+			err = errkind.WithName(err, errkind.NameDeployImages)
+		}
+		return err
 	}
 	return errors.Join(errs...)
 }
@@ -148,7 +168,14 @@ func (w *writing) one(n int, p record.Part, i *image.Image) error {
 		return err
 	}
 	var v image.Verified
+	var byBlocks bool
 	err = w.d.Touch("write partition", func() (err error) {
+		if canUpdateBlocks(&w.r.State, p) {
+			u := &blockUpdate{w, n, p, from}
+			if byBlocks, err = u.run(target.Path); byBlocks || err != nil {
+				return err
+			}
+		}
 		v, err = w.deploy(n, p, target.Path, from)
 		return err
 	})
@@ -157,6 +184,9 @@ func (w *writing) one(n int, p record.Part, i *image.Image) error {
 		err = w.d.Touch("resize file system", func() error {
 			return storage.Resize(w.ctx, w.d.Machine.Disks, p.Type, target.Path)
 		})
+	}
+	if byBlocks && err == nil {
+		return w.finishBlocks(w.ctx, n)
 	}
 	return w.finish(n, p, from, v, err)
 }

@@ -109,6 +109,10 @@ type Part struct {
 	SHA384  string `json:"sha384,omitempty"`
 	Proof   string `json:"proof,omitempty"`
 	Content string `json:"content,omitempty"`
+	// ByTree is set, once Done, if the part was written by blocks, each of which matched the
+	// hash tree: then there is no Proof, and that of Tree proves the part. Older releases do not
+	// know it, and refuse the slot.
+	ByTree bool `json:"by_tree,omitempty"`
 	// ReadOnly is set if the configuration mounts it read-only.
 	ReadOnly bool `json:"read_only,omitempty"`
 	// Tree is set if dm-verity verifies the partition; its hash partition is a part of its own.
@@ -131,7 +135,7 @@ func (p Proof) Of(s slot.Slot) bool { return s.Valid() && p.of == s }
 // upstream's Trident, has staged.
 func (r *Record) Prove() (Proof, error) {
 	for _, p := range r.Parts {
-		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
+		if !p.Done || !p.hasContent() {
 			return Proof{}, errkind.Errorf(errkind.Internal, "%s was not written, or does not have the verified content of the image", p.Name)
 		}
 		if p.Tree != nil && p.Tree.Proof != p.Tree.RootHash {
@@ -226,6 +230,11 @@ func DevicesOf(m map[string]string) Devices {
 // Path returns the path of a device of the configuration c, in the slot of the operation.
 func (r *Record) Path(c *hostconfig.Config, id string) (string, error) {
 	return storage.Device(&c.Spec().Storage, r.Paths.Map(), r.Slot, id)
+}
+
+// OtherPath returns the path of a device of the configuration c in the other slot.
+func (r *Record) OtherPath(c *hostconfig.Config, id string) (string, error) {
+	return storage.Device(&c.Spec().Storage, r.Paths.Map(), r.Slot.Other(), id)
 }
 
 // Run is an operation on slots that runs its steps.

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -42,6 +43,37 @@ func (p *Part) Proven(root, boot string) error {
 	}
 	p.Tree.Proof, p.Tree.In = root, boot
 	return nil
+}
+
+// RootHashDigits is the number of hexadecimal digits of a root hash, a SHA-256.
+const RootHashDigits = 64
+
+// Root returns the root hash of the part.
+func (p *Part) Root() (root [32]byte, err error) {
+	if p.Tree == nil {
+		return root, errkind.Errorf(errkind.Internal, "%s has no verity hash tree", p.Name)
+	}
+	if n, err := hex.Decode(root[:], []byte(p.Tree.RootHash)); err != nil || n != len(root) {
+		return root, errkind.Errorf(errkind.Internal, "the recorded root hash %q is not valid", p.Tree.RootHash)
+	}
+	return root, nil
+}
+
+// WrittenByBlocks marks the part as done, without the digest of its file: the comparison with
+// its hash tree proves it. It fails for a part without one.
+func (p *Part) WrittenByBlocks() error {
+	if p.Tree == nil {
+		return errkind.Errorf(errkind.Internal, "%s is done without a proof: it has no verity hash tree", p.Name)
+	}
+	p.Done, p.ByTree = true, true
+	return nil
+}
+
+// hasContent reports whether all content of the part is that of its image, by a digest of the
+// file, or by its hash tree if it was written by blocks. A part with a digest may have been
+// recorded by an older release, which recorded none.
+func (p *Part) hasContent() bool {
+	return p.ByTree && p.Tree != nil || p.SHA384 == "" || p.Proof == p.SHA384
 }
 
 // HashOf returns the part with the hash tree of p, or nil.
