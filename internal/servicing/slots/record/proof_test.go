@@ -62,3 +62,33 @@ func TestARecordWithoutAConfigurationRunsNoStep(t *testing.T) {
 		t.Errorf("the ESP of no storage is %q", id)
 	}
 }
+
+// A record that says that a part was written by blocks proves nothing without its tree.
+func TestOnlyATreeProvesWhatWasWrittenByBlocks(t *testing.T) {
+	t.Parallel()
+	part := func(tree *Tree) Record {
+		return Record{Slot: slot.B, Parts: []Part{{Name: "/usr", Done: true, ByTree: true, SHA384: "ab", Tree: tree}}}
+	}
+	for _, r := range []Record{part(nil), part(&Tree{RootHash: "ef"}), part(&Tree{RootHash: "ef", Proof: "gh"})} {
+		if proof, err := r.Prove(); err == nil || proof.Of(slot.B) {
+			t.Errorf("%+v is a proof", r.Parts[0].Tree)
+		}
+	}
+	r := part(&Tree{RootHash: "ef", Proof: "ef", In: "boot"})
+	if proof, err := r.Prove(); err != nil || !proof.Of(slot.B) {
+		t.Error(err)
+	}
+	p := Part{Name: "/boot"}
+	if err := p.WrittenByBlocks(); err == nil || p.Done {
+		t.Error("a part without a hash tree is done without a proof")
+	}
+	for _, root := range []string{"ef", strings.Repeat("x", 64), strings.Repeat("0", 66)} {
+		p := Part{Tree: &Tree{RootHash: root}}
+		if _, err := p.Root(); err == nil || !strings.Contains(err.Error(), "the recorded root hash") {
+			t.Errorf("%s: %v", root, err)
+		}
+	}
+	if _, err := p.Root(); err == nil {
+		t.Error("a part without a hash tree has a root hash")
+	}
+}

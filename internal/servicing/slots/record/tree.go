@@ -53,8 +53,12 @@ func (p *Part) Root() (root [32]byte, err error) {
 	if p.Tree == nil {
 		return root, errkind.Errorf(errkind.Internal, "%s has no verity hash tree", p.Name)
 	}
-	if n, err := hex.Decode(root[:], []byte(p.Tree.RootHash)); err != nil || n != len(root) {
-		return root, errkind.Errorf(errkind.Internal, "the recorded root hash %q is not valid", p.Tree.RootHash)
+	text := p.Tree.RootHash
+	if len(text) != RootHashDigits {
+		return root, errkind.Errorf(errkind.Internal, "the recorded root hash %q is not valid", text)
+	}
+	if _, err := hex.Decode(root[:], []byte(text)); err != nil {
+		return root, errkind.Errorf(errkind.Internal, "the recorded root hash %q is not valid", text)
 	}
 	return root, nil
 }
