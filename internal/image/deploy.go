@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func (p Partition) deploy(ctx context.Context, t Target, d Deployment, often pac
 	defer s.Close()
 	w := &deploy{
 		Deployment: d, pace: often, ctx: ctx, cancel: cancel, target: t, stream: s, at: d.From.Uncompressed,
-		full: make(chan []byte, blockCount), free: make(chan []byte, blockCount), spans: make(chan []block),
+		full: make(chan unpacked, blockCount), free: make(chan []byte, blockCount), spans: make(chan []block),
 		seed: maphash.MakeSeed(), last: d.From.Uncompressed, lastAt: time.Now(),
 	}
 	for range blockCount {
@@ -103,16 +104,23 @@ type deploy struct {
 	stream *Stream
 	seed   maphash.Seed // of the sums of blocks, which are not stored
 
-	full, free chan []byte  // unpacked; to be filled
-	spans      chan []block // written
-	at         int64        // the next byte to write
-	reported   time.Time
+	full     chan unpacked
+	free     chan []byte  // to be filled
+	spans    chan []block // written
+	at       int64        // the next byte to write
+	reported time.Time
 
 	last   int64 // bytes before the last checkpoint given to Saved
 	lastAt time.Time
 
 	once sync.Once
 	err  error
+}
+
+// unpacked has bytes to write, and the function that gives their memory back.
+type unpacked struct {
+	data    []byte
+	release func()
 }
 
 // block is the area of one write.
@@ -132,26 +140,39 @@ func (w *deploy) ended(err error) {
 func (w *deploy) unpack() error {
 	defer close(w.full)
 	for {
-		var buf []byte
-		select {
-		case buf = <-w.free:
-		case <-w.ctx.Done():
-			return ended(w.ctx)
-		}
-		if buf == nil {
-			buf = make([]byte, min(blockSize, max(1, w.stream.file.Size)))
-		}
-		n, err := io.ReadFull(w.stream, buf[:cap(buf)])
-		if n > 0 {
-			w.full <- buf[:n] // there is room for all
+		f, err := w.next()
+		if len(f.data) > 0 {
+			select {
+			case w.full <- f:
+			case <-w.ctx.Done():
+				return ended(w.ctx)
+			}
 		}
 		if err != nil {
 			if errors.Is(w.stream.err, io.EOF) {
 				return nil
 			}
-			return w.stream.err
+			return cmp.Or(w.stream.err, err)
 		}
 	}
+}
+
+// next returns the next bytes: those of the decoder, or a copy in a free buffer.
+func (w *deploy) next() (unpacked, error) {
+	if data, release, err := w.stream.lend(blockSize); release != nil || err != nil {
+		return unpacked{data, release}, err
+	}
+	var buf []byte
+	select {
+	case buf = <-w.free:
+	case <-w.ctx.Done():
+		return unpacked{}, ended(w.ctx)
+	}
+	if buf == nil {
+		buf = make([]byte, min(blockSize, max(1, w.stream.file.Size)))
+	}
+	n, err := io.ReadFull(w.stream, buf[:cap(buf)])
+	return unpacked{buf[:n], func() { w.free <- buf }}, err
 }
 
 func (w *deploy) write() error {
@@ -159,14 +180,15 @@ func (w *deploy) write() error {
 	var span []block
 	var size int
 	begun := time.Now()
-	for buf := range w.full {
+	for f := range w.full {
+		buf := f.data
 		if _, err := w.target.WriteAt(buf, w.at); err != nil {
 			return fmt.Errorf("write at byte %d: %w", w.at, err)
 		}
 		span = append(span, block{w.at, len(buf), maphash.Bytes(w.seed, buf)})
 		size += len(buf)
 		w.at += int64(len(buf))
-		w.free <- buf
+		f.release()
 		w.reportProgress(progressInterval)
 		if size >= w.span || time.Since(begun) >= w.least {
 			if err := w.settled(span); err != nil {

@@ -120,6 +120,7 @@ func TestADeploymentContinuesAfterAPowerCutAtAnyPoint(t *testing.T) {
 	gone := 0
 	for cut := 0; ; cut += 1 + random.IntN(11) {
 		p := mustOpen(t, path, sha384).Partitions()[2]
+		p.image.atOnce = cut % 3
 		var saved Checkpoint
 		dead := &failing{Memory: empty.Crash(random), left: cut}
 		v, err := p.deploy(t.Context(), dead, Deployment{Saved: func(c Checkpoint) error { saved = c; return nil }}, brisk)
@@ -138,6 +139,7 @@ func TestADeploymentContinuesAfterAPowerCutAtAnyPoint(t *testing.T) {
 		// After the power is back, in another process.
 		disk := dead.Crash(random)
 		again := mustOpen(t, path, sha384).Partitions()[2]
+		again.image.atOnce = cut % 4
 		first := int64(-1)
 		v, err = again.deploy(t.Context(), disk, Deployment{From: saved, Progress: func(_, written int64) {
 			if first < 0 {

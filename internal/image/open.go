@@ -37,6 +37,7 @@ type Image struct {
 	carried  []Carried
 	src      *fetch.Ranges
 	window   int   // the largest window of a frame by the metadata, as a binary logarithm
+	atOnce   int   // frames that a stream decodes at the same time
 	most     int64 // the largest window that the host has memory for, in bytes; 0: unknown
 }
 

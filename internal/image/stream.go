@@ -23,7 +23,7 @@ type Stream struct {
 	file  File
 	image *Image
 	feed  *feed
-	dec   *zstd.Decoder
+	dec   decoder
 	out   int64 // bytes returned, including those before a checkpoint
 	err   error // the result of all later calls of Read
 }
@@ -79,11 +79,23 @@ func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 		return nil, fmt.Errorf("read %s: %w", p.File.Path, err)
 	}
 	f := newFeed(ctx, cancel, p.File, body, sum, c)
-	dec, err := newDecoder(f, p.image.Window())
+	dec, err := p.newDecoder(ctx, f)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", p.File.Path, err), f.close())
 	}
 	return &Stream{file: p.File, image: p.image, feed: f, dec: dec, out: c.Uncompressed}, nil
+}
+
+// newDecoder returns a decoder of several frames at a time, if the image may use the memory.
+func (p Partition) newDecoder(ctx context.Context, f *feed) (decoder, error) {
+	if p.image.atOnce >= 2 {
+		return newParallel(ctx, f, p.image.Window(), p.image.atOnce)
+	}
+	dec, err := newDecoder(f, p.image.Window())
+	if err != nil {
+		return nil, err
+	}
+	return sequential{dec}, nil
 }
 
 // Check reads the whole file and verifies it. It stores nothing. For an image that is
@@ -138,7 +150,11 @@ func (s *Stream) Read(p []byte) (int, error) {
 	if s.err != nil || len(p) == 0 {
 		return 0, s.err
 	}
-	n, err := s.dec.Read(p)
+	return s.account(s.dec.Read(p))
+}
+
+// account counts n bytes of the decoder, with its error, and returns the result of Read.
+func (s *Stream) account(n int, err error) (int, error) {
 	if left := s.file.Size - s.out; int64(n) > left {
 		n, err = int(left), corrupt("it unpacks to more than %d bytes", s.file.Size)
 	}
@@ -150,6 +166,19 @@ func (s *Stream) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return 0, s.err
+}
+
+// lend is Read without a copy: see decoder.
+func (s *Stream) lend(n int) ([]byte, func(), error) {
+	if s.err != nil {
+		return nil, nil, s.err
+	}
+	b, release, err := s.dec.lend(n)
+	if release == nil && err == nil {
+		return nil, nil, nil
+	}
+	n, err = s.account(len(b), err)
+	return b[:n], release, err
 }
 
 // judge returns io.EOF if all bytes were right, else the error of the stream. err is that of

@@ -59,6 +59,9 @@ func main() {
 	}
 }
 
+// memory is what a stream may use to decode frames at the same time, in bytes.
+const memory = 128 << 20
+
 // deploy is a process of its own, so that its memory can be told.
 func deploy(ctx context.Context, url, target string) error {
 	img, err := image.Open(ctx, fetch.Source{URL: url}, image.Ignored, image.Options{})
@@ -71,6 +74,7 @@ func deploy(ctx context.Context, url, target string) error {
 		return err
 	}
 	defer d.Close()
+	img.UseMemory(memory)
 	p := img.Partitions()[1]
 	begun := time.Now()
 	v, err := p.Deploy(ctx, d, image.Deployment{Saved: func(image.Checkpoint) error { return nil }})

@@ -21,6 +21,10 @@ import (
 // processors busy, and another fills its pauses.
 const atOnce = 2
 
+// decodeShare is the part of the available memory that each of these partitions may use to decode
+// several frames at the same time: an eighth.
+const decodeShare = 8
+
 // Partition applies the plan to the disks.
 func (d *Disks) Partition(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	plan, err := d.plan(r, c)
@@ -73,6 +77,9 @@ func (d *Disks) writeParts(ctx context.Context, r *record.Run, c *hostconfig.Con
 	i, meter, err := d.openImage(ctx, r, c)
 	if err != nil {
 		return err
+	}
+	if available, known := d.Machine.Available(); known {
+		i.UseMemory(available / decodeShare)
 	}
 	w := &writing{d: d, r: r, c: c, ctx: ctx, plan: plan, meter: meter}
 	return errors.Join(w.all(i), i.Close())
