@@ -143,7 +143,7 @@ func (s *Spec) chooseFrames(pieces []piece) error {
 	verified := false
 	for _, m := range s.Mounts {
 		for i := range pieces {
-			if p := &pieces[i]; p.region.Number == m.Number && m.HashTree != 0 && p.region.Image.Size%verity.BlockSize == 0 {
+			if p := &pieces[i]; p.region.Number == m.Number && m.HashTree != 0 && m.HashTree != m.Number && p.region.Image.Size%verity.BlockSize == 0 {
 				p.frame, verified = s.FrameSize, true
 			}
 		}

@@ -12,8 +12,8 @@ import (
 
 func TestFlagsBecomeOptions(t *testing.T) {
 	t.Parallel()
-	built, err := commandtest.Parse(t, newBuildCommand, "f", "--disk", "d", "--mount", "a,b", "--mount", "c", "--os-release", "o", "--packages", "p", "--bootloader", "grub", "--arch", "arm64", "--id", "i", "--sysext", "s", "--confext", "c", "--confext", "e")
-	commandtest.Want(t, &buildOptions{image: "f", Options: build.Options{
+	built, err := commandtest.Parse(t, newBuildCommand, "f", "--disk", "d", "--mount", "a,b", "--mount", "c", "--os-release", "o", "--packages", "p", "--bootloader", "grub", "--arch", "arm64", "--id", "i", "--sysext", "s", "--confext", "c", "--confext", "e", "--frame-size", "4K")
+	commandtest.Want(t, &buildOptions{image: "f", frameSize: "4K", Options: build.Options{
 		Disk: "d", Mounts: []string{"a,b", "c"}, OSRelease: "o", Packages: "p", Bootloader: "grub", Arch: "arm64", ID: "i", Sysexts: []string{"s"}, Confexts: []string{"c", "e"},
 	}}, built, err)
 	verified, err := commandtest.Parse(t, newVerifyCommand, "s", "--sha384", "x", "--relaxed", "--auth-file", "a", "--ca", "c")

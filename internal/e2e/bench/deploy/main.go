@@ -43,6 +43,7 @@ import (
 func main() {
 	size := flag.Int64("size", 1024, "size of the partition, in MiB")
 	rounds := flag.Int("rounds", 3, "how often each is measured")
+	bytes := flag.Bool("bytes", false, "measure only how many bytes an update fetches")
 	only := flag.Bool("only", false, "measure only ours")
 	url := flag.String("deploy", "", "what the bench calls itself with: the image to write to the argument")
 	flag.Parse()
@@ -50,6 +51,8 @@ func main() {
 	var err error
 	if *url != "" {
 		err = deploy(ctx, *url, flag.Arg(0))
+	} else if *bytes {
+		err = updateOf(ctx, *size<<20)
 	} else {
 		err = bench(ctx, *size<<20, *rounds, *only)
 	}
@@ -59,8 +62,8 @@ func main() {
 	}
 }
 
-// memory is what a stream may use to decode frames at the same time, in bytes.
-const memory = 128 << 20
+// decodeMemory is what a stream may use to decode frames at the same time, in bytes.
+const decodeMemory = 128 << 20
 
 // deploy is a process of its own, so that its memory can be told.
 func deploy(ctx context.Context, url, target string) error {
@@ -74,7 +77,7 @@ func deploy(ctx context.Context, url, target string) error {
 		return err
 	}
 	defer d.Close()
-	img.UseMemory(memory)
+	img.UseMemory(decodeMemory)
 	p := img.Partitions()[1]
 	begun := time.Now()
 	v, err := p.Deploy(ctx, d, image.Deployment{Saved: func(image.Checkpoint) error { return nil }})
@@ -149,7 +152,11 @@ func bench(ctx context.Context, size int64, rounds int, only bool) (err error) {
 		}
 	}
 	w.print(rows, took)
-	return nil
+	if only {
+		return nil
+	}
+	fmt.Println()
+	return update(ctx, dir, w.raw)
 }
 
 // cost is what one run took.
@@ -276,19 +283,9 @@ func (w *world) compare() error {
 
 // prepare makes the partition, an image of it, and what is in that.
 func (w *world) prepare(ctx context.Context, dir string) (packed int64, err error) {
-	w.raw, w.packed, w.cosi = filepath.Join(dir, "raw"), filepath.Join(dir, "packed.zst"), filepath.Join(dir, "image.cosi")
-	tree := filepath.Join(dir, "tree")
-	if err := gather(tree, w.size/8*7); err != nil {
+	w.packed, w.cosi = filepath.Join(dir, "packed.zst"), filepath.Join(dir, "image.cosi")
+	if err := w.prepareRaw(ctx, dir); err != nil {
 		return 0, err
-	}
-	for _, args := range [][]string{
-		{"truncate", "-s", strconv.FormatInt(w.size, 10), w.raw},
-		{"mkfs.ext4", "-q", "-F", "-m", "0", "-d", tree, w.raw},
-		{"rm", "-rf", tree},
-	} {
-		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("%s: %w: %s", args[0], err, bytes.TrimSpace(out))
-		}
 	}
 	raw, err := os.Open(w.raw)
 	if err != nil {
@@ -313,6 +310,25 @@ func (w *world) prepare(ctx context.Context, dir string) (packed int64, err erro
 		return 0, err
 	}
 	return w.extract(dir)
+}
+
+// prepareRaw makes the partition.
+func (w *world) prepareRaw(ctx context.Context, dir string) error {
+	w.raw = filepath.Join(dir, "raw")
+	tree := filepath.Join(dir, "tree")
+	if err := gather(tree, w.size/8*7); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"truncate", "-s", strconv.FormatInt(w.size, 10), w.raw},
+		{"mkfs.ext4", "-q", "-F", "-m", "0", "-d", tree, w.raw},
+		{"rm", "-rf", tree},
+	} {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", args[0], err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
 }
 
 // extract puts the packed partition into a file, for the tools.

@@ -78,11 +78,16 @@ func (d *Disks) writeParts(ctx context.Context, r *record.Run, c *hostconfig.Con
 	if err != nil {
 		return err
 	}
+	d.UseMemory(i)
+	w := &writing{d: d, r: r, c: c, ctx: ctx, plan: plan, meter: meter}
+	return errors.Join(w.all(i), i.Close())
+}
+
+// UseMemory lets an image that is written use a part of the memory that is available.
+func (d *Disks) UseMemory(i *image.Image) {
 	if available, known := d.Machine.Available(); known {
 		i.UseMemory(available / decodeShare)
 	}
-	w := &writing{d: d, r: r, c: c, ctx: ctx, plan: plan, meter: meter}
-	return errors.Join(w.all(i), i.Close())
 }
 
 // writing is the work of Write.

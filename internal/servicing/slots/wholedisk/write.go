@@ -29,6 +29,7 @@ func (s *Service) writeParts(ctx context.Context, r *diskRun, i *metered) (err e
 			return err
 		}
 	}
+	s.Disks.UseMemory(i.Image)
 	total, before := int64(0), int64(0)
 	for _, p := range r.State.Parts {
 		total += p.Size
