@@ -46,13 +46,13 @@ func TestFramesOfAllKindsAreReadInTheirOrder(t *testing.T) {
 	large := append([]byte{0x52, 0x2a, 0x4d, 0x18, 0, 0, 2, 0}, make([]byte, 128<<10)...)
 	many := func(packer func(*testing.T, []byte) []byte, n int) (file, content []byte) {
 		for i := range n {
-			part := noise(byte(i+1), 300<<10)
+			part := noise(byte(i+1), 100<<10)
 			file, content = append(file, packer(t, part)...), append(content, part...)
 		}
 		return file, content
 	}
 	plain := func(t *testing.T, b []byte) []byte { return packed(t, b) }
-	raw, zeros := random(1, 700<<10), make([]byte, 2<<20)
+	raw, zeros := random(1, 300<<10), make([]byte, 1<<20)
 	for name, c := range map[string]struct {
 		middle  []byte
 		content []byte
@@ -69,7 +69,7 @@ func TestFramesOfAllKindsAreReadInTheirOrder(t *testing.T) {
 		before, first := many(plain, 5)
 		after, second := many(plain, 3)
 		file, content := bytes.Join([][]byte{before, c.middle, after}, nil), bytes.Join([][]byte{first, c.content, second}, nil)
-		for n := range 4 {
+		for _, n := range []int{0, 2, 3} {
 			p := openFile(t, file, len(content), n)
 			s, err := p.Open(t.Context())
 			if err != nil {
