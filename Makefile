@@ -49,6 +49,13 @@ sysext: ## Build the signed extension images: dist/sysext/VERSION (VERSION=1.2.3
 	@$(NEED) openssl
 	@$(ALONE) $(GORUN) ./packaging/build sysext -version '$(VERSION)' -arch '$(ARCHES)'
 
+.PHONY: containers
+containers: ## Build the container images, without a container engine: dist/containers/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
+	@$(NEED) go
+	@$(CHECK) '$(ARCHES)' >/dev/null
+	@$(NEED) $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
+	@$(ALONE) $(GORUN) ./packaging/build containers -version '$(VERSION)' -arch '$(ARCHES)'
+
 .PHONY: release
 release: ## Build everything that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go

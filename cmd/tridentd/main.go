@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/container"
 	"github.com/trident-project/trident/internal/daemon"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/observe"
@@ -36,7 +37,7 @@ func (o *options) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("tridentd", flag.ContinueOnError)
 	o.config.Version = version.String()
 	flags.StringVar(&o.config.Socket, "socket", "", "listen on this `path` instead of the socket that systemd passes or /run/trident/trident.sock")
-	flags.StringVar(&o.config.Root, "root", "/", "service the host below this `folder`")
+	flags.StringVar(&o.config.Root, "root", "/", "service the host below this `folder`; in a container, the folder at which it sees the host instead of /host")
 	flags.DurationVar(&o.config.IdleTimeout, "idle-timeout", daemon.DefaultIdleTimeout, "exit after this `time` without calls and work; 0 stays")
 	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "log from this `level` on: debug, info, warn or error")
 	flags.BoolVar(&o.show, "version", false, "print the version and exit")
@@ -73,7 +74,28 @@ func run(args []string) int {
 	case o.probe:
 		return status(daemon.Probe(ctx, c, o.datastore, os.Stdout))
 	}
+	if err := toHost(&c); err != nil {
+		return status(err)
+	}
 	return status(daemon.Run(ctx, c))
+}
+
+// toHost moves a tridentd that runs in a container to the host below it. The option --root
+// names the folder at which the container sees the host.
+func toHost(c *daemon.Config) error {
+	if _, ok := os.LookupEnv(container.Variable); c.Root != "/" && !ok {
+		return nil
+	}
+	isContainer, err := container.Detect()
+	if err != nil || !isContainer {
+		return err
+	}
+	root := c.Root
+	if root == "/" {
+		root = container.HostRoot
+	}
+	c.Root, c.Fixed = "/", container.Fixed()
+	return container.Enter(root)
 }
 
 func status(err error) int {

@@ -60,6 +60,9 @@ type Config struct {
 	Store      *hoststate.Store // has the recorded status of the host
 	Servicing  Servicing
 	Updates    Updates
+	// Fixed, if set, says why this Trident cannot be replaced by another version. The daemon
+	// then lacks the capabilities of wire.SelfServicing.
+	Fixed error
 	// AlsoUID may call as root may, for tests that do not run as root; 0 means nobody.
 	AlsoUID uint32
 	// The server calls Begin for each call from another process and for each handle, and
@@ -101,7 +104,7 @@ func New(c Config) *Server {
 	s.handles = handles.New(c.Root, g.begin)
 	services, parser := registrar{s.grpc, g}, newParser()
 	registerUpstream(services, c, s.handles, parser)
-	setup := &setupServer{version: c.Version, hostID: c.HostID, daemon: rand.Text(), can: wire.Capabilities(g.hasHost)}
+	setup := &setupServer{version: c.Version, hostID: c.HostID, daemon: rand.Text(), can: capabilities(c, g.hasHost), fixed: c.Fixed}
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, updates: c.Updates, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/handles"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // Limits of what a client may state about itself.
@@ -25,6 +27,16 @@ type setupServer struct {
 	version, daemon string
 	hostID          func() string
 	packages, can   []string
+	fixed           error // why capabilities of wire.SelfServicing are missing
+}
+
+// capabilities returns the capabilities of a server with this configuration.
+func capabilities(c Config, changesHost bool) []string {
+	all := wire.Capabilities(changesHost)
+	if c.Fixed != nil {
+		all = slices.DeleteFunc(all, func(name string) bool { return slices.Contains(wire.SelfServicing(), name) })
+	}
+	return all
 }
 
 // Handshake records what the client states, if the daemon has the required capabilities.
@@ -59,10 +71,12 @@ func (s *setupServer) has(required []string) error {
 	if len(lacking) == 0 {
 		return nil
 	}
-	return grpckind.Error(
-		errkind.WithHint(
-			errkind.Errorf(errkind.Precondition, "tridentd %s lacks what the client requires: %s", s.version, strings.Join(lacking, ", ")),
-			"upgrade Trident on this host, or use an older client"),
+	err := errkind.Errorf(errkind.Precondition, "tridentd %s lacks what the client requires: %s", s.version, strings.Join(lacking, ", "))
+	hint := "upgrade Trident on this host, or use an older client"
+	if s.fixed != nil && slices.ContainsFunc(lacking, func(name string) bool { return slices.Contains(wire.SelfServicing(), name) }) {
+		err, hint = errkind.With(errkind.Precondition, fmt.Errorf("%w: %w", err, s.fixed)), errkind.Hint(s.fixed)
+	}
+	return grpckind.Error(errkind.WithHint(err, "%s", hint),
 		map[string]string{grpckind.MetaCapabilities: strings.Join(lacking, ",")})
 }
 

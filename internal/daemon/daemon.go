@@ -77,6 +77,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Version is the version that the daemon reports.
 	Version string
+	// Fixed, if set, says why this Trident cannot be replaced by another version.
+	Fixed error
 	// Systemd is the host's service manager; nil means the real one.
 	Systemd systemd.Manager
 	Logger  *slog.Logger
@@ -181,7 +183,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.systemd = c.Systemd
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{
-		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version,
+		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed,
 		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
 		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 		Stats: d.observer.Calls(),
@@ -197,6 +199,7 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	self := selfservice.New(selfservice.Config{
 		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
+		Fixed: c.Fixed,
 		Grace: func(ctx context.Context) (time.Duration, error) {
 			policy, err := owner.Policy(ctx)
 			return policy.Grace, err

@@ -129,7 +129,12 @@ func (s *Service) checkHost(r record) error {
 
 // CanActivate returns why no version could be activated on this host with the consent of t,
 // whatever its image: the errors with which an upgrade would fail before it fetches anything.
-func (s *Service) CanActivate(t Trial) error { return s.canMerge(record{Trial: t}) }
+func (s *Service) CanActivate(t Trial) error {
+	if s.Fixed != nil {
+		return s.Fixed
+	}
+	return s.canMerge(record{Trial: t})
+}
 
 // canMerge fails if systemd could not merge the extensions of this host, or if a
 // merge would make a writable /usr read-only without leave.

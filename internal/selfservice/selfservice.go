@@ -64,6 +64,9 @@ type Config struct {
 	Systemd systemd.Manager
 	// Tools runs the candidate, and journalctl.
 	Tools run.Runner
+	// Fixed, if set, says why no other version can replace this one. Stage, Upgrade, Activate
+	// and Rollback fail with it, and so do the images of Trident in a configuration.
+	Fixed error
 	// SelfCheck asks for the version of the daemon through the real socket.
 	SelfCheck func(context.Context) (string, error)
 	Logger    *slog.Logger
@@ -222,7 +225,7 @@ const retireAttempts = 3
 // tries a base that failed again in the next boot, and after retireAttempts
 // failures only once the base has another version.
 func (s *Service) Retire(ctx context.Context) error {
-	if _, busy := s.Runner.Active(); busy {
+	if _, busy := s.Runner.Active(); busy || s.Fixed != nil {
 		return nil
 	}
 	base, newer, err := s.images.BaseIsNewer()
@@ -265,6 +268,9 @@ func (s *Service) hasRetireFailed(ctx context.Context, base string) (bool, error
 }
 
 func (s *Service) newRecord(t Trial) (record, error) {
+	if s.Fixed != nil {
+		return record{}, s.Fixed
+	}
 	t, err := t.withDefaults()
 	return record{Trial: t, From: s.Version, Began: s.now(), BegunIn: s.Runner.Life.Boot}, err
 }

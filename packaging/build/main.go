@@ -12,6 +12,7 @@
 //	build deb -version 1.2.3 [-arch amd64,arm64]       packages for dpkg: dist/deb/1.2.3
 //	build sysext -version 1.2.3 [-arch amd64,arm64]    extension images: dist/sysext/1.2.3
 //	build release -version 1.2.3 [-arch amd64,arm64]   all that is published: dist/release/1.2.3
+//	build containers -version 1.2.3 [-arch amd64,arm64]  container images: dist/containers/1.2.3
 //	build finish FILE...                               what nfpm cannot; goreleaser calls it
 package main
 
@@ -43,7 +44,7 @@ func main() {
 	}
 }
 
-const usage = "usage: build rpm|deb|sysext|release -version VERSION [-arch LIST] | build finish FILE"
+const usage = "usage: build rpm|deb|sysext|release|containers -version VERSION [-arch LIST] | build finish FILE"
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -51,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	kind, args := args[0], args[1:]
 	switch kind {
-	case "rpm", "deb", "sysext", "release":
+	case "rpm", "deb", "sysext", "release", "containers":
 		p, err := newProject(args)
 		if err != nil {
 			return err
@@ -60,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		switch kind {
 		case "release":
 			err = p.release(ctx, dir)
+		case "containers":
+			err = p.containers(ctx, dir)
 		case "sysext":
 			err = p.extensions(ctx, dir)
 		default:

@@ -76,6 +76,12 @@ const (
 	UpdateConfigHandle  = "update-config-handle"  // HeaderConfigHandle of UpdateService.Update and UpdateStage
 )
 
+// SelfServicing returns the capabilities of a daemon that another version of Trident can
+// replace. A daemon in a container does not have them.
+func SelfServicing() []string {
+	return []string{Pause, SelfImageHandle, SelfUpgrade, SelfUpload, UpdateFeed}
+}
+
 // Capabilities returns the capabilities of a daemon of this version, sorted: those
 // of every daemon, or also those of one that changes its host.
 func Capabilities(changesHost bool) []string {
