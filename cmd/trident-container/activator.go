@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	osexec "os/exec"
+	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +62,7 @@ func (a *activator) serve() {
 			err = a.runOnce()
 		}
 		if err != nil {
-			if _, said := errors.AsType[*osexec.ExitError](err); !said {
+			if _, said := errors.AsType[*exec.ExitError](err); !said {
 				failed(fmt.Errorf("run tridentd: %w", err))
 			}
 			close(a.failed)
@@ -88,7 +88,7 @@ func (a *activator) wait() (connected bool, err error) {
 
 // runOnce runs tridentd to its end.
 func (a *activator) runOnce() error {
-	c := exec(a.command[0], a.command[1:])
+	c := command(a.command[0], a.command[1:])
 	// 1 is what the runtimes of containers announce, too: tridentd takes it for itself.
 	c.Env = append(os.Environ(), "LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_FDNAMES=tridentd.socket")
 	c.ExtraFiles = []*os.File{a.socket}
@@ -145,16 +145,16 @@ func (a *activator) close() {
 	}
 }
 
-// exec returns a command with the input and the output of this process.
-func exec(name string, args []string) *osexec.Cmd {
-	c := osexec.Command(name, args...)
+// command returns a command with the input and the output of this process.
+func command(name string, args []string) *exec.Cmd {
+	c := exec.Command(name, args...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return c
 }
 
 // codeOf returns the exit code of a process as a shell does.
 func codeOf(err error) int {
-	exit, ok := errors.AsType[*osexec.ExitError](err)
+	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:
 		return 0

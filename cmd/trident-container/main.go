@@ -43,7 +43,7 @@ func run(client string, daemon, args []string, signals <-chan os.Signal) int {
 		return failed(err)
 	}
 	defer a.close()
-	c := exec(client, args)
+	c := command(client, args)
 	c.Env = append(os.Environ(), "TRIDENT_SOCKET="+socket)
 	if err := c.Start(); err != nil {
 		return failed(fmt.Errorf("start trident: %w", err))

@@ -34,7 +34,6 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
-	"github.com/trident-project/trident/proto/wire"
 )
 
 // Limits of one caller. They multiply; maxMemory bounds the product.
