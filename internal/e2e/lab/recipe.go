@@ -46,6 +46,13 @@ func Networked() Recipe {
 	return Recipe{Name: "networked", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
 }
 
+// Podman is Debian 13 with podman, which runs containers without a daemon of its own.
+func Podman() Recipe {
+	// netavark and golang-github-containers-image stand for a virtual package each.
+	more := []string{"podman", "crun", "conmon", "netavark", "golang-github-containers-common", "golang-github-containers-image"}
+	return Recipe{Name: "podman", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
+}
+
 // Installed is Debian 13 as the tests install it: with a boot loader, besides the packages
 // of a guest.
 func Installed() Recipe {
