@@ -27,7 +27,8 @@ var layers = []struct{ pkg, may string }{
 
 	// commands
 	{"cmd/trident", "internal/cli"},
-	{"cmd/tridentd", "internal/daemon internal/observe internal/errkind internal/version"},
+	{"cmd/trident-container", ""},
+	{"cmd/tridentd", "internal/container internal/daemon internal/observe internal/errkind internal/version"},
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
@@ -106,6 +107,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
+	{"internal/container", "internal/errkind"},
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
 	{"internal/systemd", "internal/linux/run internal/errkind"},
 	{"internal/linux/damage", ""},
@@ -183,7 +185,7 @@ var keepers = map[string]string{
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/linux/ddi/pclusters internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build internal/updates",
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",
-	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
+	"os/exec":                         "internal/linux/run internal/rescue packaging/build cmd/trident-container",
 	"github.com/ProtonMail/go-crypto": "internal/feed/publish",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
 	"github.com/rogpeppe/go-internal": "",

@@ -91,6 +91,29 @@ func TestALackingCapabilityIsNamed(t *testing.T) {
 	}
 }
 
+// A client that requires a missing capability learns the reason, if that capability is about
+// replacing Trident.
+func TestATridentThatCannotBeReplacedLacksCapabilitiesAndSaysWhy(t *testing.T) {
+	fixed := errkind.WithHint(errkind.Errorf(errkind.Unsupported, "it is in a container"), "pull an image")
+	s := &setupServer{version: "1.2.3", can: capabilities(Config{Fixed: fixed}, true), fixed: fixed, hostID: func() string { return "" }}
+	got, err := s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{wire.ABUpdate, wire.RuntimeUpdate, wire.Operations}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slices.DeleteFunc(wire.Capabilities(true), func(name string) bool { return slices.Contains(wire.SelfServicing(), name) })
+	if diff := cmp.Diff(want, got.GetCapabilities()); diff != "" || len(want) != len(wire.Capabilities(true))-len(wire.SelfServicing()) {
+		t.Errorf("capabilities (-want +got):\n%s", diff)
+	}
+	_, err = s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{wire.SelfUpgrade}})
+	if errkind.Of(err) != errkind.Precondition || errkind.Hint(err) != "pull an image" || !strings.Contains(err.Error(), "self-upgrade: it is in a container") {
+		t.Errorf("%v; %s", err, errkind.Hint(err))
+	}
+	_, err = s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{"time-travel"}})
+	if strings.Contains(err.Error(), "container") || errkind.Hint(err) == "pull an image" {
+		t.Errorf("another missing capability has the same reason: %v; %s", err, errkind.Hint(err))
+	}
+}
+
 func TestAnAnswerOverTheClientsLimitIsAnError(t *testing.T) {
 	f := newFixture(t)
 	for range 2 {
