@@ -105,12 +105,12 @@ func TestATridentThatCannotBeReplacedLacksCapabilitiesAndSaysWhy(t *testing.T) {
 		t.Errorf("capabilities (-want +got):\n%s", diff)
 	}
 	_, err = s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{wire.SelfUpgrade}})
-	if errkind.Of(err) != errkind.Precondition || errkind.Hint(err) != "pull an image" || !strings.Contains(err.Error(), "self-upgrade: it is in a container") {
-		t.Errorf("%v; %s", err, errkind.Hint(err))
+	if kind, hint, _ := grpckind.FromError(err); kind != errkind.Precondition || hint != "pull an image" || !strings.Contains(err.Error(), "self-upgrade: it is in a container") {
+		t.Errorf("%s: %v; %s", kind, err, hint)
 	}
 	_, err = s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{"time-travel"}})
-	if strings.Contains(err.Error(), "container") || errkind.Hint(err) == "pull an image" {
-		t.Errorf("another missing capability has the same reason: %v; %s", err, errkind.Hint(err))
+	if _, hint, _ := grpckind.FromError(err); strings.Contains(err.Error(), "container") || hint == "pull an image" {
+		t.Errorf("another missing capability has the same reason: %v; %s", err, hint)
 	}
 }
 

@@ -74,27 +74,60 @@ func TestTheReasonSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAFolderThatIsNotTheHostIsRefused(t *testing.T) {
-	dir := t.TempDir()
+// withProcess makes a folder like the root folder of a host, whose first process has another
+// root folder.
+func withProcess(t *testing.T, processRoot string) string {
+	t.Helper()
+	root := t.TempDir()
+	if processRoot == "" {
+		processRoot = root
+	}
+	if err := os.MkdirAll(filepath.Join(root, "proc/1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(processRoot, filepath.Join(root, "proc/1/root")); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestOnlyTheRootFolderOfTheFirstProcessIsTheHost(t *testing.T) {
+	host := withProcess(t, "")
+	if proc, err := firstProcess(host, "/missing"); err != nil || proc != host+"/proc/1" {
+		t.Errorf("%q, %v", proc, err)
+	}
+	// The container shares the processes of the host, and does not see its /proc.
+	bare := t.TempDir()
+	shared := filepath.Join(withProcess(t, bare), "proc/1")
+	if proc, err := firstProcess(bare, shared); err != nil || proc != shared {
+		t.Errorf("%q, %v", proc, err)
+	}
 	for root, want := range map[string]string{
-		filepath.Join(dir, "missing"): "does not see the host's root folder",
-		dir:                           "is not the root folder of the host",
+		filepath.Join(bare, "missing"): "does not see the host's root folder",
+		bare:                           "is not the root folder of the host",
+		withProcess(t, host):           "is not the root folder of the host",
 	} {
-		err := Enter(root)
-		if errkind.Of(err) == errkind.Denied {
-			t.Skip("this user may not look at process 1")
-		}
+		_, err := firstProcess(root, filepath.Join(host, "proc/1"))
 		if errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), root) ||
 			!strings.Contains(errkind.Hint(err), "--volume /:/host:rslave") {
 			t.Errorf("%s: %v; %s", root, err, errkind.Hint(err))
 		}
 	}
-	file := filepath.Join(dir, "file")
+	file := filepath.Join(bare, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Enter(filepath.Join(file, "host")); err == nil {
-		t.Error("a path below a file is not an error")
+	if _, err := firstProcess(filepath.Join(file, "host"), "/missing"); err == nil || errkind.Of(err) != errkind.Internal {
+		t.Errorf("a path below a file: %v", err)
+	}
+	if _, err := openNamespaces(host + "/proc/1"); err == nil {
+		t.Error("a process without namespaces is the host")
+	}
+}
+
+func TestTheContainerItselfIsNotTheHost(t *testing.T) {
+	if !isOwn("/proc/self") || isOwn(withProcess(t, "")) {
+		t.Error("the process is not known as its own")
 	}
 }
 
@@ -213,7 +246,7 @@ func TestAProgramThatHasArrivedEntersNothing(t *testing.T) {
 		t.Error("a wrong descriptor is not an error")
 	}
 	t.Setenv(enteredVariable, "1") // of another process
-	if err := Enter("/missing"); err == nil {
-		t.Error("the variable of another process counts")
+	if err := Enter("/missing"); errkind.Of(err) != errkind.Precondition || !strings.HasPrefix(err.Error(), "service the host from a container: ") {
+		t.Errorf("the variable of another process counts: %v", err)
 	}
 }

@@ -67,9 +67,12 @@ func arrive() error {
 }
 
 func enter(root string) error {
-	proc, err := firstProcess(root)
+	proc, err := firstProcess(root, "/proc/1")
 	if err != nil {
 		return err
+	}
+	if isOwn(proc) {
+		return notTheHost("the folder %s is the root folder of the container", root)
 	}
 	joined, err := openNamespaces(proc)
 	if err != nil {
@@ -94,8 +97,9 @@ func enter(root string) error {
 }
 
 // firstProcess returns the folder in a /proc that describes the first process of the host, and
-// makes sure that root is the root folder of that process.
-func firstProcess(root string) (string, error) {
+// makes sure that root is the root folder of that process. It is in root, or, if the container
+// shares the processes of the host, the folder shared.
+func firstProcess(root, shared string) (string, error) {
 	want, err := os.Stat(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", notTheHost("the container does not see the host's root folder at %s", root)
@@ -103,8 +107,7 @@ func firstProcess(root string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the root folder of the host: %w", err)
 	}
-	// The second one is the host's if the container shares the host's processes.
-	for _, proc := range []string{filepath.Join(root, "proc/1"), "/proc/1"} {
+	for _, proc := range []string{filepath.Join(root, "proc/1"), shared} {
 		switch got, err := os.Stat(filepath.Join(proc, "root")); {
 		case errors.Is(err, fs.ErrPermission):
 			return "", notPrivileged(fmt.Errorf("look at the first process of the host: %w", err))
@@ -113,6 +116,13 @@ func firstProcess(root string) (string, error) {
 		}
 	}
 	return "", notTheHost("the folder %s is not the root folder of the host", root)
+}
+
+// isOwn reports whether a process has the mount namespace of this one.
+func isOwn(proc string) bool {
+	own, err := os.Stat("/proc/self/ns/mnt")
+	other, otherErr := os.Stat(filepath.Join(proc, "ns/mnt"))
+	return err == nil && otherErr == nil && os.SameFile(own, other)
 }
 
 func notTheHost(format string, root string) error {
