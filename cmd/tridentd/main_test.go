@@ -63,6 +63,20 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+func TestAContainerWithoutItsHostGetsOneError(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "host")
+	cmd := tridentd("--root", root)
+	cmd.Env = append(os.Environ(), "DOCKER_ENVIRONMENT=true")
+	var out, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	_ = cmd.Run() // its code is looked at
+	want := result{1, "", "tridentd: service the host from a container: the container does not see the host's root folder at " + root + "\n" +
+		"hint: start the container with the option --volume /:/host:rslave; the option --root of tridentd names another folder\n"}
+	if diff := cmp.Diff(want, result{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestAnUnknownOptionIsAUsageError(t *testing.T) {
 	cmd := tridentd("--dance")
 	out, _ := cmd.CombinedOutput() // its code is looked at

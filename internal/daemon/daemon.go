@@ -199,7 +199,7 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	self := selfservice.New(selfservice.Config{
 		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
-		Fixed: c.Fixed,
+		Fixed:     c.Fixed,
 		Grace: func(ctx context.Context) (time.Duration, error) {
 			policy, err := owner.Policy(ctx)
 			return policy.Grace, err
