@@ -230,7 +230,12 @@ func TestAProgramThatHasArrivedEntersNothing(t *testing.T) {
 	}
 	defer syscall.Close(fd)
 	t.Setenv("NOTIFY_SOCKET", "/proc/self/fd/"+strconv.Itoa(fd))
-	if err := Enter("/missing"); err != nil {
+	old := syscall.Umask(0o022)
+	err = Enter("/missing")
+	if got := syscall.Umask(old); got != 0o077 {
+		t.Errorf("files that tridentd makes have the umask %o", got)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if v, ok := os.LookupEnv(enteredVariable); ok {

@@ -54,8 +54,10 @@ func Enter(root string) error {
 	return nil
 }
 
-// arrive completes Enter in the namespaces of the host.
+// arrive completes Enter in the namespaces of the host. Files that tridentd makes are as
+// private as with its unit (UMask=0077).
 func arrive() error {
+	unix.Umask(0o077)
 	if n, ok := strings.CutPrefix(os.Getenv("NOTIFY_SOCKET"), "/proc/self/fd/"); ok {
 		fd, err := strconv.Atoi(n)
 		if err != nil {

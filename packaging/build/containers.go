@@ -121,7 +121,7 @@ func (p project) describe(i image, arch string, diffID godigest.Digest) ocispec.
 		Platform: ocispec.Platform{Architecture: arch, OS: "linux"},
 		Config: ocispec.ImageConfig{
 			Entrypoint: []string{"/usr/bin/" + i.programs[0]},
-			Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOCKER_ENVIRONMENT=true"},
+			Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOCKER_ENVIRONMENT=true", "GODEBUG=disablethp=1"}, // as in tridentd.service
 			WorkingDir: "/",
 			Labels: map[string]string{
 				ocispec.AnnotationTitle: i.name, ocispec.AnnotationDescription: i.description, ocispec.AnnotationVersion: p.version,
