@@ -58,15 +58,16 @@ func client(does string, args []string) int {
 		}
 		fmt.Print(call())
 		return 5
+	case "calls-once":
+		fmt.Print(call())
 	case "calls-twice":
 		fmt.Print(call())
 		fmt.Print(call())
 	case "waits":
-		terminated := make(chan os.Signal, 1)
-		signal.Notify(terminated, syscall.SIGTERM)
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
 		fmt.Print(call())
-		<-terminated
-		fmt.Println("client got SIGTERM")
+		fmt.Println("client got", <-ended)
 		return 130
 	case "dies":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -94,6 +95,9 @@ func daemon(does string) int {
 	}
 	fmt.Fprintln(conn, "daemon answers")
 	must(conn.Close())
+	if does == "crashes later" {
+		return 3
+	}
 	if does == "works" {
 		<-terminated
 		fmt.Fprintln(os.Stderr, "daemon got SIGTERM")
@@ -160,18 +164,28 @@ func TestTheContainerRunsOneCommand(t *testing.T) {
 	}
 }
 
-// podman stop sends SIGTERM: both processes get it, the daemon once the command has ended.
+// podman stop sends SIGTERM, and an interrupt of podman run is passed on: both processes end,
+// the daemon once the command has ended.
 func TestASignalEndsBoth(t *testing.T) {
-	got := both(t, "works", func(cmd *exec.Cmd, out io.Reader) {
-		if _, err := io.ReadFull(out, make([]byte, len("daemon answers\n"))); err != nil {
-			t.Fatal(err)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		got := both(t, "works", func(cmd *exec.Cmd, out io.Reader) {
+			if _, err := io.ReadFull(out, make([]byte, len("daemon answers\n"))); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+		}, "waits")
+		if want := (result{130, "daemon answers\nclient got " + sig.String() + "\n", "daemon got SIGTERM\n"}); got != want {
+			t.Errorf("got %+v\nwant %+v", got, want)
 		}
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-	}, "waits")
-	if want := (result{130, "daemon answers\nclient got SIGTERM\n", "daemon got SIGTERM\n"}); got != want {
-		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+// Whether the command has ended when the daemon fails or not, the container fails.
+func TestADaemonThatFailsLaterFailsTheContainer(t *testing.T) {
+	if got := both(t, "crashes later", nil, "calls-once"); got.code != exitSetup {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -197,6 +211,9 @@ func TestAnOperationOutlivesItsCommand(t *testing.T) {
 func TestAProgramThatCannotBeStartedIsNamed(t *testing.T) {
 	if code := run("/missing/trident", nil, nil, nil); code != exitSetup {
 		t.Errorf("code %d", code)
+	}
+	if code := run(os.Args[0], []string{"/missing/tridentd"}, []string{"client", "calls"}, nil); code != exitSetup {
+		t.Errorf("without tridentd: code %d", code)
 	}
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
 	if code := run(os.Args[0], nil, nil, nil); code != exitSetup {
