@@ -70,8 +70,10 @@ func TestContainersServiceTheirHost(t *testing.T) {
 	g := drive(t, f, vm)
 	g.booted()
 	lap("booted")
+	for _, image := range []string{"trident-daemon", "trident"} { // one after the other: each takes a while
+		g.sh("podman load --quiet --input /share/" + image + "_1.0.0_amd64.tar")
+	}
 	g.sh(`set -e
-for image in trident-daemon trident; do podman load --quiet --input /share/${image}_1.0.0_amd64.tar; done
 # Without nftables, podman cannot make networks of containers.
 mkdir -p /etc/containers/containers.conf.d
 printf '[containers]\nnetns = "host"\n' >/etc/containers/containers.conf.d/network.conf
