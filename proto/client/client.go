@@ -60,6 +60,8 @@ type Client struct {
 	name        string
 	nameVersion string
 	tls         *tls.Config
+	ssh         sshCommand
+	token       func(context.Context) (string, error) // nil without one
 	extra       []grpc.DialOption
 	logger      *slog.Logger
 	// callTime bounds a unary call whose context has no deadline.
@@ -142,8 +144,13 @@ func WithLogger(l *slog.Logger) Option {
 	return func(c *Client) { c.logger = l }
 }
 
-// Dial returns a client for target: the path of a unix socket, unix:// and the path, or
-// tls://host:port. It does not connect yet, and fails only for a malformed target.
+// Dial returns a client for target: the path of a unix socket, unix: and the path,
+// ssh://[user@]host[:port] or tls://host:port. It does not connect yet, and fails only for a
+// malformed target.
+//
+// For ssh:// the client runs the user's own ssh, with its agent, configuration and jump hosts,
+// which runs trident dial-stdio on the host: see WithSSH and WithRemoteCommand. ssh asks no
+// questions. Each connection is a process, which ends with the connection.
 func Dial(target string, options ...Option) (*Client, error) {
 	c := &Client{
 		endpoints: []endpoint{{target: target}}, name: "proto/client", logger: slog.New(slog.DiscardHandler),
@@ -155,12 +162,15 @@ func Dial(target string, options ...Option) (*Client, error) {
 	}
 	var names []string
 	for i := range c.endpoints {
-		if err := c.endpoints[i].complete(c.tls); err != nil {
+		if err := c.endpoints[i].complete(c.tls, c.ssh); err != nil {
 			return nil, err
 		}
 		names = append(names, c.endpoints[i].target)
 	}
 	c.target = strings.Join(names, ", ")
+	if err := c.checkToken(); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

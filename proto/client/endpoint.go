@@ -26,15 +26,19 @@ const maxSocketPath = 107
 
 // endpoint is one target of the host, and how to connect to it.
 type endpoint struct {
-	target string
-	dial   func(ctx context.Context, target string) (net.Conn, error)
+	target  string
+	dial    func(ctx context.Context, target string) (net.Conn, error)
+	overTLS bool // by the client's own dial, which has checked the server
 }
 
 // complete derives dial from the target, unless an option has set dial. It fails with
 // Invalid if the target is empty, malformed, or too long for a socket.
-func (e *endpoint) complete(config *tls.Config) error {
+func (e *endpoint) complete(config *tls.Config, ssh sshCommand) (err error) {
 	given := e.target
-	e.target = strings.TrimPrefix(e.target, "unix://")
+	e.target = strings.TrimPrefix(strings.TrimPrefix(e.target, "unix:"), "//")
+	if !strings.HasPrefix(given, "unix:") {
+		e.target = given
+	}
 	address, overTLS := strings.CutPrefix(e.target, "tls://")
 	scheme, _, other := strings.Cut(e.target, "://")
 	switch {
@@ -46,11 +50,14 @@ func (e *endpoint) complete(config *tls.Config) error {
 		if err != nil {
 			return errkind.With(errkind.Invalid, fmt.Errorf("connect to tridentd at %s: %w", given, err))
 		}
-		e.dial = dialTLS(address, host, config)
+		e.dial, e.overTLS = dialTLS(address, host, config), true
+	case scheme == "ssh" && other:
+		e.dial, err = dialSSH(given, ssh)
+		return err
 	case other:
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Invalid, "connect to tridentd at %s: scheme %q is not supported", given, scheme),
-			"name a socket, or tls://host:port, or connect by a dialer")
+			"name a socket, ssh://[user@]host[:port] or tls://host:port, or connect by a dialer")
 	case len(e.target) > maxSocketPath:
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Invalid, "connect to tridentd at %s: the path has %d bytes, and that of a socket can have %d", given, len(e.target), maxSocketPath),

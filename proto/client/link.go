@@ -143,12 +143,16 @@ func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	c.reached = true
-	c.mu.Unlock()
-	l, err := c.shake(ctx, &noted{Conn: raw})
+	overSSH, _ := raw.(*sshConn)
+	if overSSH == nil {
+		c.reaches()
+	}
+	l, err := c.shake(ctx, at, &noted{Conn: raw})
+	if overSSH != nil && overSSH.answered.Load() {
+		c.reaches()
+	}
 	if err != nil {
-		return nil, err
+		return nil, c.unlessReached(err)
 	}
 	l.endpoint = at
 	refusal := c.sameHost(l)
@@ -162,9 +166,32 @@ func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
 	return l, nil
 }
 
-// shake performs the handshake over raw. If that fails it closes raw.
-func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
-	conn, err := grpc.NewClient("passthrough:///tridentd", append(c.dialOptions(raw), c.extra...)...)
+// reaches records that an endpoint has accepted a connection.
+func (c *Client) reaches() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reached = true
+}
+
+// unlessReached returns err, of kind Unavailable if ssh has ended with an error that cannot be
+// permanent, because an earlier connection succeeded: the host replaces Trident, or boots.
+func (c *Client) unlessReached(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, fromSSH := errors.AsType[*sshError](err); fromSSH && c.reached && errkind.Of(err) == errkind.Precondition {
+		return errkind.With(errkind.Unavailable, err)
+	}
+	return err
+}
+
+// shake performs the handshake over raw, a connection to an endpoint. If that fails it closes
+// raw.
+func (c *Client) shake(ctx context.Context, at int, raw *noted) (*link, error) {
+	options := c.dialOptions(raw)
+	if c.token != nil && c.endpoints[at].overTLS {
+		options = append(options, c.tokenOptions()...)
+	}
+	conn, err := grpc.NewClient("passthrough:///tridentd", append(options, c.extra...)...)
 	if err != nil {
 		_ = raw.Close()
 		return nil, err
@@ -196,6 +223,11 @@ func whyShaken(ctx context.Context, err, fault error) error {
 	if alert, ok := errors.AsType[*net.OpError](fault); ok && alert.Op == "remote error" {
 		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses this client: %w", alert.Err)),
 			"It may require a client certificate that it trusts: see WithTLS.")
+	}
+	for _, known := range []error{fault, err} { // of our own connections and tokens
+		if errkind.Of(known) != errkind.Internal {
+			return known
+		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
