@@ -56,10 +56,10 @@ func TestTheTokenGoesOverTLSOnly(t *testing.T) {
 	if _, err := c.Version(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Stage(t.Context(), client.Source{URL: "https://example.com/x"}, false, nil); err != nil {
+	if _, err := c.OpenConfig(t.Context(), []byte("x: y")); err != nil { // a stream
 		t.Fatal(err)
 	}
-	if len(over.all) < 4 { // handshake, version, stage, and the operation after it
+	if len(over.all) < 3 { // the handshake is the first
 		t.Errorf("%d calls", len(over.all))
 	}
 	for _, header := range over.all {
@@ -87,7 +87,7 @@ func TestTheTokenGoesOverTLSOnly(t *testing.T) {
 func TestATokenWithoutATLSTargetIsRefused(t *testing.T) {
 	for _, target := range []string{"/x", "ssh://a"} {
 		_, err := client.Dial(target, client.WithToken(client.Token("geheim")))
-		if client.Kind(err) != client.KindInvalid || !strings.Contains(err.Error(), "a token is headers only over tls://") || strings.Contains(err.Error(), "geheim") {
+		if client.Kind(err) != client.KindInvalid || !strings.Contains(err.Error(), "a token is sent only over tls://") || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%s: %v", target, err)
 		}
 	}
