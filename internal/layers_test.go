@@ -32,8 +32,9 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/errkind internal/linux/outfile internal/version proto/client internal/cli/feed"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/errkind internal/linux/outfile internal/version proto/client internal/cli/feed"},
 	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
+	{"internal/cli/hosts", "internal/cli/command internal/cli/terminal internal/hosts internal/errkind proto/client"},
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
 	{"internal/cli/image", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
@@ -165,7 +166,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
 
 // commands are the packages that read the command line of trident.
-const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
+const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.

@@ -21,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/feed"
 	"github.com/trident-project/trident/internal/cli/host"
+	"github.com/trident-project/trident/internal/cli/hosts"
 	"github.com/trident-project/trident/internal/cli/image"
 	"github.com/trident-project/trident/internal/cli/operation"
 	"github.com/trident-project/trident/internal/cli/self"
@@ -55,18 +56,30 @@ func Main() int {
 func Command() *cobra.Command { return newRootCommand(&command.App{Streams: terminal.NewStreams()}) }
 
 func execute(ctx context.Context, a *command.App, args []string) int {
-	root := newRootCommand(a)
-	root.SetArgs(withValues(args))
-	root.SetOut(a.Stdout)
-	root.SetErr(a.Stderr)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := run(ctx, a, args)
 	a.End()
-	err = command.AsUsage(cmd, err)
 	if a.Output == "" {
 		a.Output = wantedFormat(cmd, args)
 	}
 	printError(a, err)
 	return exitCode(err)
+}
+
+// run runs a command line, and returns the command that it was for.
+func run(ctx context.Context, a *command.App, args []string) (*cobra.Command, error) {
+	root := newRootCommand(a)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := a.Begin(cmd)
+		if err == nil {
+			onSeveralHosts(a, cmd, args)
+		}
+		return err
+	}
+	root.SetArgs(withValues(args))
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	return cmd, command.AsUsage(cmd, err)
 }
 
 const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
@@ -88,7 +101,6 @@ func newRootCommand(a *command.App) *cobra.Command {
 		Version:           version.String(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.Begin(cmd) },
 		RunE:              command.NeedsSubcommand,
 		Args:              cobra.ArbitraryArgs,
 		TraverseChildren:  true, // grpc-client has a flag that its commands do not have
@@ -98,7 +110,8 @@ func newRootCommand(a *command.App) *cobra.Command {
 	a.AddFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(host.Commands(a)...)
-	cmd.AddCommand(self.Command(a), operation.Command(a), sysext.Command(a), image.Command(a), feed.Command(a))
+	cmd.AddCommand(self.Command(a), operation.Command(a))
+	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a), hosts.Command(a), hosts.NewDialStdioCommand(a))...)
 	cmd.SetHelpCommand(newHelpCommand())
 	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()

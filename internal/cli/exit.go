@@ -30,9 +30,13 @@ const (
 
 // exitCode returns the exit code for an error. Nothing else decides about exit codes.
 func exitCode(err error) int {
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitOK
+	}
+	if several, ok := errors.AsType[*hostErrors](err); ok {
+		return several.exitCode()
+	}
+	switch {
 	case errors.Is(err, command.ErrInterrupted):
 		return exitInterrupted
 	case errors.Is(err, command.ErrTimedOut):
@@ -64,9 +68,20 @@ func exitCode(err error) int {
 
 // printError prints an error and its hint in the output format of the command.
 func printError(a *command.App, err error) {
-	if err != nil {
-		a.PrintFailure(terminal.Failure{Kind: kindOf(err), Message: err.Error(), Hint: client.Hint(err)})
+	if err == nil {
+		return
 	}
+	f := failureOf(err)
+	if several, ok := errors.AsType[*hostErrors](err); ok {
+		several.print(a)
+		f.Kind, f.Hint = several.worstKind(), ""
+	}
+	a.PrintFailure(f)
+}
+
+// failureOf returns the form of an error for programs.
+func failureOf(err error) terminal.Failure {
+	return terminal.Failure{Kind: kindOf(err), Message: err.Error(), Hint: client.Hint(err)}
 }
 
 // kindOf returns the kind of an error: of an interrupt Cancelled, of --timeout Timeout.

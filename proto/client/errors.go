@@ -69,6 +69,10 @@ func (e *ConnectError) Error() string {
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.err }
 
+// NewConnectError returns the *ConnectError, with its kind and hint, for err, with which a
+// program that does without a Client has failed to connect to target.
+func NewConnectError(target string, err error) error { return connectError(target, err) }
+
 func connectError(target string, err error) error {
 	kind, hint := errkind.Unavailable, "See the log of the daemon: journalctl -u tridentd"
 	if known := errkind.Of(err); known != errkind.Internal {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type App struct {
 	socket  string
 	server  string // the socket as grpc-client is told it
 	timeout time.Duration
+	on      hostOptions
 
 	stop context.CancelFunc // of timeout; nil without one
 }
@@ -47,6 +49,7 @@ func (a *App) AddFlags(cmd *cobra.Command) {
 	flags.VarP(&a.Output, "output", "o", "how to print results: text, json or yaml")
 	flags.BoolVarP(&a.Quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
+	a.addHostFlags(cmd)
 	CompleteFlag(cmd, "verbosity", terminal.VerbosityWords()...)
 	CompleteFlag(cmd, "output", "text", "json", "yaml")
 }
@@ -58,10 +61,13 @@ func (a *App) AddServer(group *cobra.Command) {
 }
 
 // IsLocal reports whether the daemon is that of this host.
-func (a *App) IsLocal() bool { return a.socket == DefaultSocket }
+func (a *App) IsLocal() bool { return a.on.target == nil && a.socket == DefaultSocket }
 
 // Begin evaluates the global flags, before every command.
 func (a *App) Begin(cmd *cobra.Command) error {
+	if err := a.beginHosts(cmd); err != nil {
+		return err
+	}
 	if group := cmd.Parent(); group != nil && group.Flags().Changed("server") {
 		path, ok := strings.CutPrefix(a.server, "unix://")
 		if !ok {
@@ -114,20 +120,35 @@ func Quick(ctx context.Context) (context.Context, context.CancelFunc) {
 // askTime bounds the short calls to the daemon beside an operation.
 const askTime = 10 * time.Second
 
-// connect returns a client of the daemon at the socket of the flags.
+// connect returns a client of the daemon of the host, or at the socket of the flags.
 func (a *App) connect() (*client.Client, error) {
-	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
-		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
-		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", DefaultSocket)
+	logger := client.WithLogger(slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.Verbosity})))
+	if a.on.target != nil {
+		return a.on.target.Dial(logger)
 	}
-	logger := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.Verbosity}))
-	return client.Dial(a.socket, client.WithLogger(logger))
+	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
+		return nil, hintSSH(errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: a socket is a path, and not reached by %s", a.socket, scheme))
+	}
+	return client.Dial(a.socket, logger)
+}
+
+// DialSocket connects to the socket of the flags, and sends nothing. Its error is that of a
+// client that cannot connect.
+func (a *App) DialSocket(ctx context.Context) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", a.socket)
+	if err != nil {
+		return nil, client.NewConnectError(a.socket, err)
+	}
+	return conn, nil
 }
 
 // command returns the command line that shows an operation.
 func (a *App) command(verb, id string) string {
 	words := []string{"trident", "operation", verb, id}
-	if a.socket != "" && a.socket != DefaultSocket {
+	switch {
+	case a.on.target != nil:
+		words = append(words, "--host", a.on.target.Name)
+	case a.socket != "" && a.socket != DefaultSocket:
 		words = append(words, "--socket", a.socket)
 	}
 	return strings.Join(words, " ")

@@ -21,7 +21,7 @@ type completion = func(cmd *cobra.Command, args []string, start string) ([]strin
 // none if the daemon does not answer.
 func (a *App) CompleteWith(words func(context.Context, *client.Client) ([]string, error)) completion {
 	return func(cmd *cobra.Command, args []string, _ string) (found []string, _ cobra.ShellCompDirective) {
-		if len(args) > 0 || a.Begin(cmd) != nil {
+		if len(args) > 0 || a.Begin(cmd) != nil || a.HasSeveralHosts() {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), completeTime)

@@ -23,7 +23,7 @@ var (
 
 // UsageError returns the error of a wrong command line, with the hint to read the help.
 func UsageError(cmd *cobra.Command, err error) error {
-	return errkind.WithHint(errkind.With(errkind.Invalid, err), "see: %s --help", cmd.CommandPath())
+	return errUsage{errkind.WithHint(errkind.With(errkind.Invalid, err), "see: %s --help", cmd.CommandPath())}
 }
 
 // Interrupted returns the reason for which ctx ended, instead of the error of a call that

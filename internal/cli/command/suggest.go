@@ -19,7 +19,7 @@ func DidYouMean(cmd *cobra.Command, err error, meant string) error {
 	if meant == "" {
 		return UsageError(cmd, err)
 	}
-	return errkind.WithHint(errkind.With(errkind.Invalid, err), "did you mean %s? See: %s --help", meant, cmd.CommandPath())
+	return errUsage{errkind.WithHint(errkind.With(errkind.Invalid, err), "did you mean %s? See: %s --help", meant, cmd.CommandPath())}
 }
 
 // UnknownCommand returns the error for a word that is not a command of group.

@@ -20,12 +20,14 @@ import (
 // call the daemon. Upstream's top-level commands service the host without the daemon; ours
 // all call it.
 func Commands(a *command.App) []*cobra.Command {
-	group := command.Group("grpc-client", "Upstream's name for the commands that call the daemon", append(calls(a),
-		newListenCommand(), newStartNetworkCommand(a, startNetwork), newValidateCommand(a, true, validate), newStreamDiskCommand(a, streamDisk))...)
+	local := command.OnThisHost(newListenCommand(), newStartNetworkCommand(a, startNetwork))
+	group := command.Group("grpc-client", "Upstream's name for the commands that call the daemon", append(append(calls(a), local...),
+		newValidateCommand(a, true, validate), newStreamDiskCommand(a, streamDisk))...)
 	group.Hidden = true
 	a.AddServer(group)
-	return append(calls(a), group, newStartNetworkCommand(a, startNetwork), newValidateCommand(a, false, validate),
+	local = command.OnThisHost(newStartNetworkCommand(a, startNetwork), newValidateCommand(a, false, validate),
 		newOfflineInitializeCommand(a, offlineInitialize), newDiagnoseCommand(a, collectDiagnostics), newDaemonCommand(a, becomeDaemon))
+	return append(append(calls(a), group), local...)
 }
 
 // calls returns the commands that upstream has twice: at the top and in its group.

@@ -293,7 +293,7 @@ func readStdin(ctx context.Context) ([]byte, error) {
 	}
 	came := make(chan input, 1)
 	go func() {
-		text, err := io.ReadAll(io.LimitReader(os.Stdin, maxConfig+1))
+		text, err := io.ReadAll(io.LimitReader(command.Stdin(ctx), maxConfig+1))
 		if err == nil && len(text) > maxConfig {
 			err = errkind.Errorf(errkind.TooLarge, "%s has more than %d KiB", configName("-"), maxConfig>>10)
 		}

@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -13,16 +14,16 @@ const margin = 3
 // fallbackColumns is the assumed width of a terminal that does not report its size.
 const fallbackColumns = 80
 
-// live is a terminal whose last line is redrawn in place, while Write prints other lines
-// above that line. Several goroutines may use it. A redraw removes the whole previous line,
-// even if the terminal has become narrower and has broken that line into several.
+// live is a terminal whose last line, or last lines, are redrawn in place, while Write prints
+// other lines above them. Several goroutines may use it. A redraw removes the whole previous
+// lines, even if the terminal has become narrower and has broken a line into several.
 type live struct {
 	screen Screen
 	out    io.Writer
 
 	mu     sync.Mutex
-	render func(columns int) string // nil without a live line
-	drawn  int                      // the columns of the line as it was drawn last
+	render func(columns int) string // nil without a live line; its text may have several lines
+	drawn  []int                    // the columns of each line as it was drawn last
 }
 
 // liveOn returns the live terminal that standard error is.
@@ -45,7 +46,7 @@ func (l *live) Write(p []byte) (int, error) {
 	if _, err := io.WriteString(l.out, l.erased()+string(p)); err != nil {
 		return 0, err
 	}
-	l.drawn = 0
+	l.drawn = nil
 	if len(p) > 0 && p[len(p)-1] == '\n' {
 		l.redraw()
 	}
@@ -67,7 +68,7 @@ func (l *live) finish(render func(columns int) string) {
 	defer l.mu.Unlock()
 	l.render = render
 	l.redraw()
-	l.render, l.drawn = nil, 0
+	l.render, l.drawn = nil, nil
 	_, _ = io.WriteString(l.out, "\n")
 }
 
@@ -76,7 +77,7 @@ func (l *live) erase() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, _ = io.WriteString(l.out, l.erased())
-	l.render, l.drawn = nil, 0
+	l.render, l.drawn = nil, nil
 }
 
 // abandon ends the live line where it is. The process is about to end, perhaps while
@@ -89,7 +90,7 @@ func (l *live) abandon() {
 	if l.render != nil {
 		_, _ = io.WriteString(l.out, "\n")
 	}
-	l.render, l.drawn = nil, 0
+	l.render, l.drawn = nil, nil
 }
 
 // columns returns the number of columns that a line may use.
@@ -109,23 +110,45 @@ const (
 	breaks   = "\x1b[?7h"
 )
 
-// redraw draws the live line over the previous one, in one write, so that it does not
+// redraw draws the live lines over the previous ones, in one write, so that they do not
 // flicker. The caller holds l.mu.
 func (l *live) redraw() {
-	text := l.render(l.columns())
-	_, _ = io.WriteString(l.out, l.start()+noBreaks+text+"\x1b[K"+breaks)
-	l.drawn = columnsOf(text)
+	lines := strings.Split(l.render(l.columns()), "\n")
+	text := l.start()
+	drawn := make([]int, len(lines))
+	for i, line := range lines {
+		if i > 0 {
+			text += "\r\n"
+		}
+		text += noBreaks + line + "\x1b[K" + breaks
+		drawn[i] = columnsOf(line)
+	}
+	if len(lines) < len(l.drawn) {
+		text += "\x1b[J"
+	}
+	_, _ = io.WriteString(l.out, text)
+	l.drawn = drawn
 }
 
-// start returns the control characters that move the cursor to the beginning of the live
-// line, which a terminal that became narrower has broken into several rows. The caller holds
-// l.mu.
+// start returns the control characters that move the cursor to the beginning of the first
+// live line. A terminal that became narrower has broken lines into several rows. The caller
+// holds l.mu.
 func (l *live) start() string {
 	columns := l.screen.columns()
-	if columns == 0 || l.drawn <= columns {
-		return "\r"
+	up, isBroken := max(0, len(l.drawn)-1), false
+	for _, drawn := range l.drawn {
+		if columns > 0 && drawn > columns {
+			up += (drawn - 1) / columns
+			isBroken = true
+		}
 	}
-	return fmt.Sprintf("\r\x1b[%dA\x1b[J", (l.drawn-1)/columns)
+	switch {
+	case isBroken:
+		return fmt.Sprintf("\r\x1b[%dA\x1b[J", up)
+	case up > 0:
+		return fmt.Sprintf("\r\x1b[%dA", up)
+	}
+	return "\r"
 }
 
 // erased returns the control characters that clear the live line, "" without one. The caller
@@ -133,6 +156,9 @@ func (l *live) start() string {
 func (l *live) erased() string {
 	if l.render == nil {
 		return ""
+	}
+	if len(l.drawn) > 1 {
+		return l.start() + "\x1b[J"
 	}
 	return l.start() + "\x1b[K"
 }

@@ -36,9 +36,14 @@ func (f *Format) Set(s string) error {
 // message of the API is printed in the JSON mapping of protobuf, so that its
 // definition is the documentation.
 func (s *Streams) Show(value any, text func(*Table)) error {
+	t := &Table{screen: s.Out}
 	if s.Output.String() == "text" {
-		t := &Table{screen: s.Out}
 		text(t)
+	}
+	switch {
+	case s.host != nil:
+		return s.host.show(value, t)
+	case s.Output.String() == "text":
 		return t.writeTo(s.Stdout)
 	}
 	out, err := Marshal(value)

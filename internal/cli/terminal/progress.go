@@ -34,7 +34,7 @@ const (
 // use it.
 type Progress struct {
 	to   *Streams
-	live *live // nil: there is no terminal, or nothing to show on it
+	live liveLine // nil: there is no terminal, or nothing to show on it
 	// Answering asks the daemon for its version after a restart; "" if it does not answer.
 	Answering func() string
 	// WatchCommand returns the command line that watches an operation.
@@ -53,6 +53,16 @@ type Progress struct {
 	frames chan struct{}
 }
 
+// A liveLine is a line of a terminal that is redrawn in place.
+type liveLine interface {
+	// draw replaces the line by the text that render returns for the available columns.
+	draw(render func(columns int) string)
+	// finish draws the line for the last time.
+	finish(render func(columns int) string)
+	// erase ends the line and clears it.
+	erase()
+}
+
 // stepLine is the line of a step on a terminal.
 type stepLine struct {
 	label  string
@@ -65,7 +75,11 @@ type stepLine struct {
 
 func NewProgress(s *Streams) *Progress {
 	p := &Progress{to: s, Answering: func() string { return "" }, WatchCommand: func(string) string { return "" }}
-	if s.Err.terminal && !s.Quiet {
+	switch {
+	case !s.Err.terminal || s.Quiet:
+	case s.host != nil:
+		p.live = s.host
+	default:
 		p.live = liveOn(s)
 	}
 	return p
@@ -304,7 +318,7 @@ func (d *stepLine) begin(now time.Time) string {
 // renderEnd returns the function that draws the last line of the step: with a word in a
 // colour, or without a word with its bytes and its rate.
 func (p *Progress) renderEnd(word, colour string) func(columns int) string {
-	d, now, screen := *p.drawn, p.to.Now(), p.live.screen
+	d, now, screen := *p.drawn, p.to.Now(), p.to.Err
 	words := p.meter.summary()
 	if word != "" {
 		words = []string{word}

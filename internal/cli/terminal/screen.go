@@ -17,6 +17,8 @@ type Screen struct {
 	// Size returns the columns of the terminal, which may change at any time; 0 if the
 	// stream is not a terminal, or the width is not known.
 	Size func() int
+	// rows returns the lines of the terminal; nil, or 0, if that is not known.
+	rows func() int
 }
 
 // screenOf returns the screen of a stream of this process. Colours are off where
@@ -34,6 +36,13 @@ func screenOf(f *os.File) Screen {
 			return 0
 		}
 		return width
+	}
+	s.rows = func() int {
+		_, height, err := term.GetSize(fd)
+		if err != nil {
+			return 0
+		}
+		return height
 	}
 	return s
 }

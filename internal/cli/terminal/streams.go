@@ -22,6 +22,8 @@ type Streams struct {
 	Verbosity      Verbosity
 	Output         Format
 	Quiet          bool // neither progress nor success messages are printed
+
+	host *HostOutput // nil, unless these are the streams of one of several hosts
 }
 
 // NewStreams returns the streams of this process.
@@ -53,6 +55,9 @@ func (s *Streams) KeepForEvents() { s.Err.terminal = s.Err.terminal && !s.Out.te
 
 // PrintEvent prints an event of an operation as one line of JSON.
 func (s *Streams) PrintEvent(e *client.Event) error {
+	if s.host != nil {
+		return s.host.printEvent(e)
+	}
 	text, err := encode(e, "")
 	if err != nil {
 		return err
