@@ -95,15 +95,15 @@ rebuild-raid, get, validate, offline-initialize and diagnose never exit with 5 t
 
 func newRootCommand(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "trident",
-		Short:             "Service image-based Linux hosts",
-		Long:              rootLong,
-		Version:           version.String(),
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		RunE:              command.NeedsSubcommand,
-		Args:              cobra.ArbitraryArgs,
-		TraverseChildren:  true, // grpc-client has a flag that its commands do not have
+		Use:              "trident",
+		Short:            "Service image-based Linux hosts",
+		Long:             rootLong,
+		Version:          version.String(),
+		SilenceUsage:     true,
+		SilenceErrors:    true,
+		RunE:             command.NeedsSubcommand,
+		Args:             cobra.ArbitraryArgs,
+		TraverseChildren: true, // grpc-client has a flag that its commands do not have
 	}
 	cmd.SetVersionTemplate("trident {{.Version}}\n")
 	cmd.SetFlagErrorFunc(command.FlagError)

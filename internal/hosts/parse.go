@@ -218,7 +218,7 @@ func (h Host) check() error {
 		return errkind.Errorf(errkind.Invalid, "certificate and key go together")
 	case !isOverTLS && (h.Certificate != "" || h.CA != "" || h.ServerName != "" || h.TokenFile != ""):
 		return errkind.Errorf(errkind.Invalid, "certificate, key, ca, serverName and tokenFile are for tls:// endpoints, and it has none")
-	case !isOverSSH && (h.SSHCommand != nil || h.RemoteCommand != nil):
+	case !isOverSSH && len(h.SSHCommand)+len(h.RemoteCommand) > 0:
 		return errkind.Errorf(errkind.Invalid, "sshCommand and remoteCommand are for ssh:// endpoints, and it has none")
 	}
 	return nil

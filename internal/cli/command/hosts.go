@@ -42,9 +42,9 @@ type hostOptions struct {
 // addHostFlags adds the flags that name hosts.
 func (a *App) addHostFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
-	flags.StringArrayVar(&a.on.hosts, "host", nil, "the hosts, separated by commas: names, unix:PATH, ssh://…, tls://…; without this flag $TRIDENT_HOST")
-	flags.StringArrayVar(&a.on.labels, "label", nil, "all hosts of hosts.yaml that have this label NAME=VALUE; several have to match")
-	flags.IntVar(&a.on.parallel, "parallel", defaultParallel, "the most hosts to work on at the same time")
+	flags.StringArrayVar(&a.on.hosts, "host", nil, "the `HOSTS`, separated by commas: names, unix:PATH, ssh://…, tls://…; without this flag $TRIDENT_HOST")
+	flags.StringArrayVar(&a.on.labels, "label", nil, "all hosts of hosts.yaml with this label `NAME=VALUE`; several have to match")
+	flags.IntVar(&a.on.parallel, "parallel", defaultParallel, "the most hosts to work on at the same time, `N`")
 	must(cmd.RegisterFlagCompletionFunc("host", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return HostNames(), cobra.ShellCompDirectiveNoFileComp
 	}))

@@ -38,7 +38,7 @@ if a host has no endpoint that answers. NAME is a name, or an endpoint.`,
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "only hosts with this label NAME=VALUE; several have to match")
+	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "only hosts with this label `NAME=VALUE`; several have to match")
 	command.CompleteFlag(cmd, "label")
 	return cmd
 }
@@ -133,7 +133,7 @@ func writeChecks(w *terminal.Table, all []checked, now time.Time) {
 			w.Line("")
 		}
 		failed = true
-		w.Field(c.Endpoint, "%s", c.Error.Message)
+		w.Field(c.Host+" "+c.Endpoint, "%s", c.Error.Message)
 		if c.Error.Hint != "" {
 			w.Field("", "%s", c.Error.Hint)
 		}

@@ -29,7 +29,7 @@ func newDialStdioCommand(a *command.App, run func(context.Context, *dialStdioOpt
 		Hidden: true,
 		Long: `Dial-stdio copies standard input to the socket of the daemon, and the answers to
 standard output, until one of them ends. trident --host ssh://HOST runs it on HOST.`,
-		Example: "  ssh root@web-1 trident dial-stdio",
+		Example: "  trident dial-stdio",
 		Args:    command.Exactly(),
 		RunE:    command.Run(run, o),
 	}

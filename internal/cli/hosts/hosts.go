@@ -73,7 +73,7 @@ func newAddCommand(a *command.App, run func(context.Context, *addOptions) error)
 		return run(cmd.Context(), o)
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&o.labels, "label", nil, "a label NAME=VALUE, by which --label selects the host")
+	flags.StringArrayVar(&o.labels, "label", nil, "a label `NAME=VALUE`, by which --label selects the host")
 	flags.StringVar(&o.host.Certificate, "certificate", "", "the certificate of this client, a PEM file")
 	flags.StringVar(&o.host.Key, "key", "", "the key of the certificate, a PEM file")
 	flags.StringVar(&o.host.CA, "ca", "", "the authorities that sign the certificate of the server, a PEM file")
@@ -167,7 +167,7 @@ func newListCommand(a *command.App, run func(context.Context, *selection) error)
 		Args: command.Exactly(),
 		RunE: command.Run(run, o),
 	}
-	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "only hosts with this label NAME=VALUE; several have to match")
+	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "only hosts with this label `NAME=VALUE`; several have to match")
 	command.CompleteFlag(cmd, "label")
 	return cmd
 }

@@ -115,7 +115,9 @@ func (p prefixed) Write(text []byte) (int, error) {
 }
 
 // line prints a line about the host. The caller holds the lock of the board.
-func (h *HostOutput) line(text string) { _, _ = io.WriteString(h.board.to.Stderr, h.name+": "+text+"\n") }
+func (h *HostOutput) line(text string) {
+	_, _ = io.WriteString(h.board.to.Stderr, h.name+": "+text+"\n")
+}
 
 // draw implements liveLine.
 func (h *HostOutput) draw(render func(columns int) string) {
