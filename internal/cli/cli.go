@@ -83,15 +83,16 @@ func run(ctx context.Context, a *command.App, args []string) (*cobra.Command, er
 }
 
 const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
-daemon tridentd. validate, offline-initialize and the commands below sysext, image
-and feed need no daemon.
+daemon tridentd: that of this host, or with --host those of other hosts. validate,
+offline-initialize and the commands below sysext, image and feed need no daemon.
 
 Results go to standard output; progress, logs and errors go to standard error.
 Exit codes: 0 success, 1 no connection to the daemon, 2 the command failed or was
 used wrongly, 3 the host did not reboot, 5 Trident refused an image, 6 the host is
 busy, 7 Trident tried a new version and rolled it back, 124 the command took longer
 than --timeout, 130 the command was interrupted. install, update, commit, rollback,
-rebuild-raid, get, validate, offline-initialize and diagnose never exit with 5 to 7.`
+rebuild-raid, get, validate, offline-initialize and diagnose never exit with 5 to 7.
+On several hosts the exit code is the worst of them.`
 
 func newRootCommand(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
