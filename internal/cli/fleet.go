@@ -93,30 +93,32 @@ func worstCode(errs []error) int {
 	return worst
 }
 
-// print prints one message for each error, with the hosts that have it.
+// print prints one message for each error, with the hosts that have it: the same text and the
+// same hint.
 func (h *hostErrors) print(a *command.App) {
 	if a.Output.String() != "text" { // the result has the errors
 		return
 	}
-	hosts, order := map[string][]string{}, []error{}
+	hosts, order := map[terminal.Failure][]string{}, []terminal.Failure{}
 	for _, err := range h.errs {
 		one, ok := errors.AsType[*client.HostError](err)
 		if !ok {
 			continue
 		}
-		key := one.Err.Error()
-		if hosts[key] == nil {
-			order = append(order, one.Err)
-		}
-		hosts[key] = append(hosts[key], one.Host)
-	}
-	for _, err := range order {
-		f := failureOf(err)
+		f := failureOf(one.Err)
 		mark := "permanent"
-		if client.Retriable(err) {
+		if client.Retriable(one.Err) {
 			mark = "retriable"
 		}
-		f.Message = fmt.Sprintf("%s: %s (%s)", strings.Join(hosts[err.Error()], ", "), err.Error(), mark)
+		f.Message += " (" + mark + ")"
+		if hosts[f] == nil {
+			order = append(order, f)
+		}
+		hosts[f] = append(hosts[f], one.Host)
+	}
+	for _, f := range order {
+		names := strings.Join(hosts[f], ", ")
+		f.Message = names + ": " + f.Message
 		a.PrintFailure(f)
 	}
 }
