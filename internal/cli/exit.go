@@ -9,7 +9,6 @@ import (
 
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -56,11 +55,11 @@ func exitCode(err error) int {
 		return exitFailed
 	}
 	switch client.Kind(err) {
-	case errkind.Untrusted, errkind.Corrupt, errkind.Incompatible, errkind.Forbidden, errkind.TooOld, errkind.Blocked:
+	case client.KindUntrusted, client.KindCorrupt, client.KindIncompatible, client.KindForbidden, client.KindTooOld, client.KindBlocked:
 		return exitRefused
-	case errkind.Busy:
+	case client.KindBusy:
 		return exitBusy
-	case errkind.Unhealthy:
+	case client.KindUnhealthy:
 		return exitRolledBack
 	}
 	return exitFailed
@@ -88,9 +87,9 @@ func failureOf(err error) terminal.Failure {
 func kindOf(err error) string {
 	switch {
 	case errors.Is(err, command.ErrInterrupted):
-		return string(errkind.Cancelled)
+		return string(client.KindCancelled)
 	case errors.Is(err, command.ErrTimedOut):
-		return string(errkind.Timeout)
+		return string(client.KindTimeout)
 	}
 	return string(cmp.Or(client.Kind(err), client.KindInternal))
 }

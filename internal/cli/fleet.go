@@ -10,7 +10,6 @@ import (
 
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -131,5 +130,5 @@ func (h *hostErrors) worstKind() string {
 			return kindOf(err)
 		}
 	}
-	return string(errkind.Internal)
+	return string(client.KindInternal)
 }
