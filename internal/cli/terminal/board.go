@@ -126,7 +126,7 @@ func (h *HostOutput) draw(render func(columns int) string) {
 	defer b.mu.Unlock()
 	h.render = render
 	// Each host draws every frameEvery; so none waits for longer than two frames.
-	if now := time.Now(); now.Sub(b.latest) >= frameEvery {
+	if now := b.to.Now(); now.Sub(b.latest) >= frameEvery {
 		b.latest = now
 		b.redraw()
 	}
