@@ -322,3 +322,49 @@ func (w *trigger) Write(p []byte) (int, error) {
 	}
 	return w.text(p)
 }
+
+func TestHostsAreCompletedAndCompletionsAskOneHost(t *testing.T) {
+	fleet(t, three())
+	if code, stdout, _ := trident(t, "__complete", "version", "--host", ""); code != 0 || !strings.HasPrefix(stdout, "a\nb\ndown\n") {
+		t.Errorf("exit code %d:\n%s", code, stdout)
+	}
+	for _, value := range []string{"a,b", "nobody"} {
+		t.Setenv("TRIDENT_HOST", value)
+		if code, stdout, stderr := trident(t, "__complete", "operation", "show", ""); code != 0 || !strings.HasPrefix(stdout, ":") {
+			t.Errorf("TRIDENT_HOST=%s: exit code %d:\n%s%s", value, code, stdout, stderr)
+		}
+	}
+	if code, stdout, stderr := trident(t, "self"); code != 0 || !strings.Contains(stdout, "Usage:") {
+		t.Errorf("the help of a group: exit code %d:\n%s%s", code, stdout, stderr)
+	}
+}
+
+func TestHostsThatWereNotBegunSayWhy(t *testing.T) {
+	fleet(t, three())
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(command.ErrInterrupted)
+	a, stdout, stderr := commandtest.New()
+	if code := execute(ctx, a, []string{"operation", "list", "--host", "a,b", "--parallel", "1"}); code != exitInterrupted || stdout.Len() > 0 {
+		t.Errorf("exit code %d:\n%s%s", code, stdout, stderr)
+	}
+	if want := "trident: a, b: interrupted (permanent)\ntrident: 2 of 2 hosts failed: a, b\n"; stderr.String() != want {
+		t.Errorf("standard error %q", stderr)
+	}
+}
+
+func TestAHostIsReachedThroughTheSSHOfItsEntry(t *testing.T) {
+	fleet(t, nil)
+	path := filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "trident/hosts.yaml")
+	ssh := filepath.Join(t.TempDir(), "ssh")
+	if err := os.WriteFile(ssh, []byte("#!/bin/sh\necho \"$*\" >&2\nexit 255\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := "version: 1\nhosts: {a: {endpoints: ['ssh://root@a'], sshCommand: ['" + ssh + "', -v], remoteCommand: [sudo, trident, dial-stdio]}}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := trident(t, "operation", "list", "--host", "a")
+	if want := "trident: list operations: connect to tridentd at ssh://root@a: ssh failed: -v -T -o BatchMode=yes -- root@a sudo trident dial-stdio\nhint: Try: ssh root@a\n"; code != exitSetup || stderr != want {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+}

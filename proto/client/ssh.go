@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -326,17 +327,14 @@ func (e *sshError) Error() string { return e.text }
 // Write implements net.Conn.
 func (c *sshConn) Write(p []byte) (int, error) { return c.out.Write(p) }
 
-// Close implements net.Conn. It ends ssh.
+// Close implements net.Conn. It ends ssh, also if the far side does not answer, and does not
+// wait for that.
 func (c *sshConn) Close() error {
 	err := errors.Join(c.out.Close(), c.in.Close())
-	go func() {
-		select {
-		case <-c.ended:
-			return
-		case <-time.After(exitTime): // the far side gets the end of our output first
-		}
+	if c.cmd.Process.Signal(syscall.SIGTERM) != nil { // it has ended, or this system has no such signal
 		_ = c.cmd.Process.Kill()
-	}()
+	}
+	time.AfterFunc(exitTime, func() { _ = c.cmd.Process.Kill() }) // it fails once ssh has ended
 	return err
 }
 
