@@ -116,10 +116,15 @@ func Add(path, name string, h Host) error {
 		if err := h.check(); err != nil {
 			return err
 		}
-		list.Style = 0 // an empty one may be written as {}
-		list.Content = append(list.Content, scalar(name), h.node())
+		addTo(list, name, h)
 		return nil
 	})
+}
+
+// addTo adds a host to a mapping of hosts.
+func addTo(list *yaml.Node, name string, h Host) {
+	list.Style = 0 // an empty one may be written as {}
+	list.Content = append(list.Content, scalar(name), h.node())
 }
 
 // Remove removes hosts from the file at path. A name that the file does not have is of kind
@@ -172,16 +177,25 @@ func change(path, doing string, edit func(*File, *yaml.Node) error) (err error) 
 	if err := edit(f, listOf(doc)); err != nil {
 		return err
 	}
+	text, err := textOf(doc)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(path, text, 0o600)
+}
+
+// textOf returns the text of a document, which parse accepts.
+func textOf(doc *yaml.Node) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 	if err := errors.Join(enc.Encode(doc), enc.Close()); err != nil {
-		return err
+		return nil, err
 	}
 	if _, _, err := parse(out.Bytes()); err != nil {
-		return fmt.Errorf("the changed file would be wrong: %w", err)
+		return nil, fmt.Errorf("the changed file would be wrong: %w", err)
 	}
-	return atomicfile.Write(path, out.Bytes(), 0o600)
+	return out.Bytes(), nil
 }
 
 // listOf returns the mapping of hosts in a document that parse has read.
