@@ -51,7 +51,7 @@ func (t Target) options() ([]client.Option, *Expiry, error) {
 	}
 	if h.TokenFile != "" {
 		token := func(context.Context) (string, error) { return readToken(t.path(h.TokenFile)) }
-		if _, err := token(nil); err != nil { //nolint:staticcheck // it has no use for a context
+		if _, err := token(context.Background()); err != nil { // before the first call
 			return nil, nil, err
 		}
 		out = append(out, client.WithToken(token))

@@ -143,7 +143,7 @@ func shellWord(word string) string {
 // dial starts ssh. Whether ssh reaches the host is known with the first byte of the daemon.
 func (s sshCommand) dial(t sshTarget) (net.Conn, error) {
 	args := s.arguments(t)
-	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the user's own program, and words that parseSSH has checked
+	cmd := exec.Command(args[0], args[1:]...) // the program of the user, and words that parseSSH has checked
 	detach(cmd)
 	cmd.WaitDelay = exitTime // a ControlMaster that ssh leaves behind keeps standard error open
 	c := &sshConn{cmd: cmd, target: t, ended: make(chan struct{})}
