@@ -12,6 +12,9 @@ const (
 	maxConnections = 64 // at a time, without those of the daemon itself
 	maxOfUser      = 40
 	maxOfProcess   = 16
+	// maxOfGateway is maxOfProcess for the gateway, which has one connection for each of
+	// its callers.
+	maxOfGateway = 32
 	// Of maxConnections some are reserved: for processes of root that have no connection yet,
 	// and for Trident's own programs (the CLI, the rescuer).
 	reservedForFirst = 8
@@ -55,9 +58,9 @@ func (r *roster) admit(c *conn) (ended *conn, err error) {
 	}
 	among := func(*conn) bool { return true }
 	switch reserved := c.peer.reservedPlaces(ofProcess[c.peer.pid] == 0); {
-	case ofProcess[c.peer.pid] >= maxOfProcess:
+	case ofProcess[c.peer.pid] >= c.peer.maxConnections():
 		among = func(o *conn) bool { return o.peer.pid == c.peer.pid }
-		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: process %d has %d connections, and may have %d", c.peer.pid, ofProcess[c.peer.pid], maxOfProcess)
+		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: process %d has %d connections, and may have %d", c.peer.pid, ofProcess[c.peer.pid], c.peer.maxConnections())
 	case ofUser >= maxOfUser && reserved == 0:
 		among = func(o *conn) bool { return o.peer.uid == c.peer.uid }
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: user ID %d has %d connections, and may have %d", c.peer.uid, ofUser, maxOfUser)
@@ -110,6 +113,14 @@ func (r *roster) remove(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.open, c)
+}
+
+// maxConnections returns how many connections the process of the peer may have.
+func (p peerInfo) maxConnections() int {
+	if p.isGateway {
+		return maxOfGateway
+	}
+	return maxOfProcess
 }
 
 // reservedPlaces returns how many of the reserved places a peer may take. first reports

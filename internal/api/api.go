@@ -64,6 +64,8 @@ type Config struct {
 	Fixed error
 	// AlsoUID may call as root may, for tests that do not run as root; 0 means nobody.
 	AlsoUID uint32
+	// Policy decides about the calls on the socket for gateways; nil refuses all of them.
+	Policy Policy
 	// The server calls Begin for each call from another process and for each handle, and
 	// end at its end.
 	Begin func() (end func())
@@ -151,11 +153,13 @@ func (s *Server) Serve(l *Listener) error {
 func (s *Server) Drain() { s.health.Shutdown() }
 
 // Stop accepts no new connections and waits for the running calls to end; when ctx ends
-// it cancels them. Call it once.
-func (s *Server) Stop(ctx context.Context, l *Listener) {
+// it cancels them. Call it once, with all listeners.
+func (s *Server) Stop(ctx context.Context, listeners ...*Listener) {
 	s.health.Shutdown()
 	s.gate.endWatches()
-	l.settle()
+	for _, l := range listeners {
+		l.settle()
+	}
 	done := make(chan struct{})
 	go func() { s.grpc.GracefulStop(); close(done) }()
 	select {

@@ -46,7 +46,7 @@ func operationToWire(op operation.Operation) *operationsv1.Operation {
 		Phase: phaseToWire(op.Phase), Steps: mapSlice(op.Steps(), stepToWire), Step: op.Step,
 		Waiting: string(op.Waiting), Failure: failureToWire(op.Failure),
 		CreateTime: timeToWire(op.Created), UpdateTime: timeToWire(op.Updated), LastSequence: op.Sequence,
-		TraceId: op.TraceID(), RequestId: textToWire(op.RequestID), Halt: haltToWire(op.Halted),
+		TraceId: op.TraceID(), RequestId: textToWire(op.RequestID), Halt: haltToWire(op.Halted), AskedBy: textToWire(op.AskedBy),
 	}
 }
 

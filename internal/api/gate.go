@@ -25,6 +25,7 @@ import (
 type gate struct {
 	rules      map[string]rule
 	alsoUID    uint32
+	policy     Policy
 	hasHost    bool
 	begin      func() (end func())
 	logger     *slog.Logger
@@ -37,8 +38,11 @@ type gate struct {
 }
 
 func newGate(c Config) *gate {
-	g := &gate{rules: access(), alsoUID: c.AlsoUID, hasHost: c.Servicing != nil, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(maxBulkCalls), lines: newLineQuota(), logOmitted: newRateLimitedLog(c.Logger)}
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, policy: c.Policy, hasHost: c.Servicing != nil, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(maxBulkCalls), lines: newLineQuota(), logOmitted: newRateLimitedLog(c.Logger)}
 	g.stopping, g.endWatches = context.WithCancel(context.Background())
+	if g.policy == nil {
+		g.policy = noPolicy{}
+	}
 	if g.begin == nil {
 		g.begin = func() func() { return func() {} }
 	}
@@ -51,6 +55,8 @@ type call struct {
 	rule   rule
 	peer   peerInfo
 	start  time.Time
+	// askedBy is the remote identity for which the gateway makes the call, or "".
+	askedBy string
 
 	mu        sync.Mutex
 	operation string
@@ -137,7 +143,11 @@ func (g *gate) serve(ctx context.Context, method string, handle func(context.Con
 			return g.status(method, err)
 		}
 	}
-	return g.status(method, handle(context.WithValue(ctx, callKey{}, c)))
+	ctx = context.WithValue(ctx, callKey{}, c)
+	if c.askedBy != "" {
+		ctx = operation.WithAskedBy(ctx, c.askedBy)
+	}
+	return g.status(method, handle(ctx))
 }
 
 // status returns an error in the form of the method's package. If the host is busy, the
@@ -160,6 +170,14 @@ func (g *gate) admit(ctx context.Context, c *call) error {
 	if p, ok := peer.FromContext(ctx); ok {
 		if who, ok := p.AuthInfo.(peerInfo); ok {
 			c.peer = who
+			if who.refusal != nil {
+				return who.refusal
+			}
+			remote, err := askedBy(ctx, c)
+			if err != nil {
+				return err
+			}
+			c.askedBy = remote
 			return g.allow(c)
 		}
 	}
@@ -169,15 +187,18 @@ func (g *gate) admit(ctx context.Context, c *call) error {
 func (g *gate) allow(c *call) error {
 	isRoot := c.peer.uid == 0 || (g.alsoUID != 0 && c.peer.uid == g.alsoUID)
 	switch {
-	case c.peer.refusal != nil:
-		return c.peer.refusal
 	case c.rule.may == 0:
 		return errkind.Errorf(errkind.Denied, "%s: nobody may call it: it is not in the access table", c.method)
+	case c.peer.isGateway:
+		if err := g.policy.Allow(c.askedBy, c.method, c.start); err != nil {
+			return err
+		}
 	case c.rule.may != anyone && !isRoot:
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Denied, "%s: only root may call it, and the caller is user ID %d", c.method, c.peer.uid),
 			"run it as root")
-	case !g.hasHost && !c.rule.worksWithoutHost:
+	}
+	if !g.hasHost && !c.rule.worksWithoutHost {
 		return errkind.Errorf(errkind.Unsupported, "%s: this server does not service a host", c.method)
 	}
 	return nil
@@ -209,6 +230,9 @@ func (g *gate) log(ctx context.Context, c *call, err error) {
 	defer c.mu.Unlock()
 	if c.operation != "" {
 		attrs = append(attrs, "operation", c.operation)
+	}
+	if c.askedBy != "" {
+		attrs = append(attrs, "asked_by", c.askedBy)
 	}
 	if client := c.peer.session.name(); client != "" {
 		attrs = append(attrs, "client", client)

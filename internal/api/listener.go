@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
 
 // settleTime bounds the wait for accepted connections that gRPC does not serve yet.
@@ -44,6 +46,9 @@ type Listener struct {
 	roster    *roster
 	memory    *memory
 	maxParked int
+	// isForGateway listeners accept the user gatewayUID only; see ListenForGateway.
+	isForGateway bool
+	gatewayUID   uint32
 	// Log lines that a caller can cause without end.
 	logRefused, logIdle, logMemory *rateLimitedLog
 
@@ -64,6 +69,15 @@ func Listen(l *net.UnixListener, logger *slog.Logger) *Listener {
 		logRefused: newRateLimitedLog(logger), logIdle: newRateLimitedLog(logger), logMemory: newRateLimitedLog(logger),
 		refused: map[int32]int{}, parked: map[*net.UnixConn]*time.Timer{}, settled: make(chan struct{}),
 	}
+}
+
+// ListenForGateway returns a listener on a second socket of the same server, for the user uid
+// alone. Each call there has to name the remote identity in wire.HeaderAskedBy, and
+// Config.Policy decides. Both listeners share the limits of connections and memory.
+func (l *Listener) ListenForGateway(socket *net.UnixListener, uid uint32) *Listener {
+	g := Listen(socket, l.logger)
+	g.roster, g.memory, g.isForGateway, g.gatewayUID = l.roster, l.memory, true, uid
+	return g
 }
 
 // parkingPlaces returns how many connections may be parked, so that most file descriptors
@@ -166,8 +180,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 			_ = raw.Close()
 			continue
 		}
+		if l.isForGateway {
+			who.isRoot, who.isOwn, who.isGateway = false, false, true
+		}
 		c := l.connection(raw, who)
-		idle, refusal := l.roster.admit(c)
+		idle, refusal := l.admit(c)
 		if idle != nil {
 			l.logIdle.warn("ended an idle connection: its place is needed", "uid", idle.peer.uid, "pid", idle.peer.pid, "for_uid", who.uid, "for_pid", who.pid)
 			idle.end(codeNone, "tridentd ended this connection: it was idle, and its place is needed")
@@ -179,6 +196,16 @@ func (l *Listener) Accept() (net.Conn, error) {
 		c.onClosed()
 		l.park(raw)
 	}
+}
+
+// admit adds c to the roster, unless the user may not use the socket.
+func (l *Listener) admit(c *conn) (ended *conn, err error) {
+	if l.isForGateway && c.peer.uid != l.gatewayUID {
+		return nil, errkind.WithHint(
+			errkind.Errorf(errkind.Denied, "connect to the socket for gateways: only user ID %d may, and the caller is user ID %d", l.gatewayUID, c.peer.uid),
+			"use /run/trident/trident.sock as root")
+	}
+	return l.roster.admit(c)
 }
 
 func (l *Listener) connection(raw *net.UnixConn, who peerInfo) *conn {
@@ -293,12 +320,14 @@ func (l *Listener) settle() {
 
 // peerInfo identifies the other end of a connection, from the kernel.
 type peerInfo struct {
-	uid     uint32
-	pid     int32
-	isRoot  bool  // or the user of the daemon, which in tests need not be root
-	isOwn   bool  // the CLI or the rescuer, run by root
-	refusal error // the error of all calls of a refused connection
-	session *session
+	uid    uint32
+	pid    int32
+	isRoot bool // or the user of the daemon, which in tests need not be root
+	isOwn  bool // the CLI or the rescuer, run by root
+	// isGateway peers call for remote identities; see ListenForGateway.
+	isGateway bool
+	refusal   error // the error of all calls of a refused connection
+	session   *session
 }
 
 func (peerInfo) AuthType() string { return "unix-peer" }

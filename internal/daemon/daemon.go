@@ -102,6 +102,7 @@ type Daemon struct {
 	idle             *idle
 	observer         *observe.Observer
 	metrics          *net.UnixListener // nil if the socket could not be made
+	gateway          *gateway
 
 	stopBus context.CancelFunc
 	store   *hoststate.Store
@@ -182,10 +183,11 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	}
 	d.systemd = c.Systemd
 	d.self, host = services(c, d.runner, d.store, d.socket)
+	d.gateway = newGateway(c.Root)
 	d.server = api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed,
 		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
-		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
+		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root), Policy: d.gateway.policy,
 		Stats: d.observer.Calls(),
 	})
 	return d, nil
@@ -266,6 +268,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	d.notify("READY=1")
 	d.logger.Info("tridentd serves", "socket", d.socket)
 	go d.serveMetrics()
+	go d.serveGateway(ctx)
 	go d.showStatus(ctx)
 	go d.feedWatchdog(ctx)
 	go d.idle.trim(ctx, trimDelay, debug.FreeOSMemory)
@@ -332,7 +335,7 @@ func (d *Daemon) stop() {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	d.server.Stop(ctx, d.listener)
+	d.server.Stop(ctx, d.gateway.listeners(d.listener)...)
 	d.logger.Info("tridentd stopped")
 }
 

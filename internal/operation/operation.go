@@ -182,6 +182,8 @@ type Operation struct {
 	// Origin.
 	Traceparent string `json:"traceparent,omitempty"`
 	RequestID   string `json:"request_id,omitempty"`
+	// AskedBy is the remote identity that asked for the operation; see WithAskedBy.
+	AskedBy string `json:"asked_by,omitempty"`
 	// Halted is set while the operation is halted. Only this process knows it.
 	Halted *Halt `json:"-"`
 }

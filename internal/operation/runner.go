@@ -136,7 +136,7 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 	op := Operation{
 		ID: newID(begun), Kind: name, Summary: summary, Phase: Doing,
 		Plan: k.steps(), Step: k.steps()[0], Created: begun, StepBegan: begun, Begins: 1, State: state,
-		Request: requestOf(ctx), PauseBefore: pauseOf(ctx),
+		Request: requestOf(ctx), PauseBefore: pauseOf(ctx), AskedBy: askedByOf(ctx),
 	}
 	if op.PauseBefore != "" && !slices.Contains(op.Plan[1:], op.PauseBefore) {
 		return Operation{}, errkind.Errorf(errkind.Invalid, "an operation of the kind %s does not have a step %q to pause before", name, op.PauseBefore)

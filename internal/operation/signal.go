@@ -109,6 +109,9 @@ func (r *Runner) logEvent(op Operation, before *Failure, e Event) {
 	if op.RequestID != "" {
 		attrs = append(attrs, "request", op.RequestID)
 	}
+	if op.AskedBy != "" {
+		attrs = append(attrs, "asked_by", op.AskedBy)
+	}
 	switch e.Type {
 	case Log:
 		attrs = append(attrs, "step", e.Step)

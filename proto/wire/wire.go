@@ -29,6 +29,10 @@ const (
 	HeaderDataBudget = "trident-image-data-budget"
 	// HeaderFetchTimeout bounds how many seconds StreamDisk waits for its image.
 	HeaderFetchTimeout = "trident-image-timeout"
+	// HeaderAskedBy has the remote identity on whose behalf the gateway of the host
+	// makes a call. tridentd and the gateway refuse a call with this header from
+	// anybody else.
+	HeaderAskedBy = "trident-asked-by"
 )
 
 // MaxRequest bounds the value of HeaderRequest, in bytes.

@@ -101,6 +101,9 @@ func writeOperation(w *terminal.Table, op *client.Operation) {
 	}
 	terminal.WriteHalt(w, op)
 	w.Field("Began", "%s", terminal.FormatTime(op.GetCreateTime()))
+	if op.GetAskedBy() != "" {
+		w.Field("Asked by", "%s", op.GetAskedBy())
+	}
 	w.Field("Last event", "%s, number %d", terminal.FormatTime(op.GetUpdateTime()), op.GetLastSequence())
 	if f := op.GetFailure(); f != nil {
 		w.Field("Failure", "%s (%s)", f.GetMessage(), f.GetReason())

@@ -422,7 +422,11 @@ type Operation struct {
 	// Trident began the operation by itself.
 	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Set while the operation is halted.
-	Halt          *Halt `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`
+	Halt *Halt `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`
+	// The remote identity on whose behalf a gateway made the call that began the
+	// operation: "uri:spiffe://example.org/ops", "token:ci". Empty if a local process
+	// made the call.
+	AskedBy       string `protobuf:"bytes,15,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -553,6 +557,13 @@ func (x *Operation) GetHalt() *Halt {
 		return x.Halt
 	}
 	return nil
+}
+
+func (x *Operation) GetAskedBy() string {
+	if x != nil {
+		return x.AskedBy
+	}
+	return ""
 }
 
 // A Progress says how much of a step is done and, for a step that works on several
@@ -1468,7 +1479,7 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tR\x04name\"n\n" +
 	"\x04Halt\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x124\n" +
-	"\x05cause\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\x05cause\"\xa2\x04\n" +
+	"\x05cause\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\x05cause\"\xbd\x04\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -1487,7 +1498,8 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\btrace_id\x18\f \x01(\tR\atraceId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\r \x01(\tR\trequestId\x12/\n" +
-	"\x04halt\x18\x0e \x01(\v2\x1b.trident.operations.v1.HaltR\x04halt\"\x84\x01\n" +
+	"\x04halt\x18\x0e \x01(\v2\x1b.trident.operations.v1.HaltR\x04halt\x12\x19\n" +
+	"\basked_by\x18\x0f \x01(\tR\aaskedBy\"\x84\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x12\n" +
