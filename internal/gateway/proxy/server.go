@@ -1,0 +1,323 @@
+// Package proxy is the gateway: it accepts TLS connections of remote callers, finds out who
+// they are, and passes the calls that they may make to tridentd.
+//
+// It knows no message of the API. A call is passed on as it is, in both directions:
+// metadata, deadline, messages, status, trailers. A connection of a caller is one connection
+// to tridentd, made with the first permitted call and ended together with it, because
+// handles and what a client states in its handshake belong to a connection.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/audit"
+	"github.com/trident-project/trident/internal/gateway/limit"
+)
+
+const (
+	// reloadEvery is how often the gateway looks for changed files and for logins that
+	// have expired.
+	reloadEvery = 2 * time.Second
+	// maxHalfOpen bounds the connections of all sources that have not logged in.
+	maxHalfOpen = 256
+	// stopTime is how long calls may take to end when the gateway stops.
+	stopTime = 5 * time.Second
+)
+
+// A Server is one gateway.
+type Server struct {
+	path    string
+	logger  *slog.Logger
+	audit   *audit.Log
+	callers *limit.Callers
+	logins  *limit.Logins
+	refused *quietLog
+	wake    string
+	now     func() time.Time
+
+	state     atomic.Pointer[state]
+	reloading sync.Mutex
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	halfOpen map[netip.Prefix]int // connections that have not logged in, by source
+	waiting  int                  // the sum of halfOpen
+	stopped  bool
+	idle     sync.WaitGroup // of sessions
+}
+
+// New returns a gateway with the settings in the file at path. wake is a file that the
+// gateway writes to have tridentd started.
+func New(path, wake string, logger *slog.Logger) (*Server, error) {
+	st, err := readState(path)
+	if err != nil {
+		return nil, err
+	}
+	c := st.config
+	log, err := audit.Open(c.Audit.File, int64(c.Audit.MaxSize), c.Audit.Keep)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		path: path, wake: wake, logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
+		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
+		sessions: map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
+	}
+	s.state.Store(st)
+	return s, nil
+}
+
+func boundsOf(st *state) limit.Bounds {
+	p := st.config.Limits.PerIdentity
+	return limit.Bounds{CallsPerSecond: p.CallsPerSecond, Streams: p.Streams, Connections: p.Connections, BytesPerSecond: int64(p.BytesPerSecond)}
+}
+
+// Listen opens the addresses of the settings. The caller passes the listeners to Serve.
+func (s *Server) Listen(ctx context.Context) ([]net.Listener, error) {
+	var out []net.Listener
+	for _, address := range s.state.Load().config.Listen {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err != nil {
+			for _, l := range out {
+				_ = l.Close()
+			}
+			return nil, errkind.WithHint(fmt.Errorf("listen on %s: %w", address, err), "choose another address in listen of %s", s.path)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// Serve serves the listeners until ctx ends. Then it refuses new calls, waits for the
+// running ones, and returns nil. A new address in the settings needs a restart.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var accepting sync.WaitGroup
+	for _, l := range listeners {
+		s.logger.Info("the gateway serves", "address", l.Addr().String())
+		accepting.Go(func() {
+			if err := s.accept(ctx, l); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	go s.watch(ctx)
+	<-ctx.Done()
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+	accepting.Wait()
+	s.stop()
+	err := context.Cause(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, s.audit.Close())
+}
+
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	for {
+		raw, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = raw.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("serve %s: %w", l.Addr(), err)
+		case err != nil: // above all too many open files: connections end meanwhile
+			s.refused.warn("accept a connection", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		s.admit(raw)
+	}
+}
+
+// admit begins a session for a connection if there is a place for it.
+func (s *Server) admit(raw net.Conn) {
+	peer, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
+	limits := s.state.Load().config.Limits
+	source := limit.Source(peer.Addr())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var why string
+	switch {
+	case s.stopped:
+		why = "the gateway stops"
+	case len(s.sessions) >= limits.Connections:
+		why = "all connections are in use"
+	case s.halfOpen[source] >= limits.PerSource:
+		why = "too many connections of this source have not logged in"
+	case s.waiting >= maxHalfOpen:
+		why = "too many connections have not logged in"
+	default:
+		c := newSession(s, raw, peer)
+		s.sessions[c] = struct{}{}
+		s.halfOpen[source]++
+		s.waiting++
+		s.idle.Go(c.run)
+		return
+	}
+	s.refused.warn("connection refused", "peer", peer.String(), "reason", why)
+	_ = raw.Close()
+}
+
+// leaveHalfOpen gives back the place of a connection that has logged in or ended.
+func (s *Server) leaveHalfOpen(peer netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	source := limit.Source(peer.Addr())
+	s.waiting--
+	if s.halfOpen[source]--; s.halfOpen[source] == 0 {
+		delete(s.halfOpen, source)
+	}
+}
+
+func (s *Server) forget(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, c)
+}
+
+func (s *Server) open() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*session
+	for c := range s.sessions {
+		out = append(out, c)
+	}
+	return out
+}
+
+// stop ends all sessions: those with running calls after stopTime at the latest.
+func (s *Server) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	for _, c := range s.open() {
+		c.drain()
+	}
+	done := make(chan struct{})
+	go func() { s.idle.Wait(); close(done) }()
+	timer := time.NewTimer(stopTime)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return
+	case <-timer.C:
+	}
+	for _, c := range s.open() {
+		c.abort()
+	}
+	<-done
+}
+
+// watch reloads changed files, and ends sessions whose login is not valid any more.
+func (s *Server) watch(ctx context.Context) {
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if s.state.Load().hasChanged() {
+			_ = s.Reload() // logged
+		} else {
+			s.endInvalid()
+		}
+	}
+}
+
+// Reload reads all files again. After a failure, which it also logs, the previous settings
+// stay.
+func (s *Server) Reload() error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	st, err := readState(s.path)
+	if err != nil {
+		old := *s.state.Load() // not again until the next change
+		for i := range old.stamps {
+			old.stamps[i] = stampOf(old.stamps[i].path)
+		}
+		s.logger.Error("the previous settings stay", "error", err, "hint", errkind.Hint(err))
+		return err
+	}
+	s.state.Store(st)
+	s.callers.SetBounds(boundsOf(st))
+	s.logger.Info("settings, certificates and tokens are reloaded")
+	s.endInvalid()
+	return nil
+}
+
+// endInvalid ends the sessions that have lost a right that they had, or whose certificate is
+// not valid any more: a running stream must not outlive the permission for it.
+func (s *Server) endInvalid() {
+	st, now := s.state.Load(), s.now()
+	for _, c := range s.open() {
+		if why := c.invalidity(st, now); why != "" {
+			s.logger.Warn("connection ended", "peer", c.peer.String(), "reason", why)
+			c.abort()
+		}
+	}
+}
+
+// tlsConfig returns the TLS settings of the next connection. The gateway itself verifies
+// client certificates, after the handshake: then it can tell the caller what is wrong with
+// one. The handshake proves that the caller has the key.
+func (s *Server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{s.state.Load().certificate},
+		ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true,
+	}
+}
+
+// quietLog writes at most one line of a kind in quietTime, with the number of lines that it
+// omitted: strangers can cause such lines without end.
+type quietLog struct {
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	next    map[string]time.Time
+	omitted map[string]int
+}
+
+const quietTime = time.Second
+
+func newQuietLog(l *slog.Logger) *quietLog {
+	return &quietLog{logger: l, next: map[string]time.Time{}, omitted: map[string]int{}}
+}
+
+// warn writes a line. There are few messages, which are constants.
+func (q *quietLog) warn(message string, attrs ...any) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	if now.Before(q.next[message]) {
+		q.omitted[message]++
+		return
+	}
+	q.next[message] = now.Add(quietTime)
+	if n := q.omitted[message]; n > 0 {
+		attrs = append(attrs, "omitted", n)
+	}
+	q.omitted[message] = 0
+	q.logger.Warn(message, attrs...)
+}

@@ -1,0 +1,281 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/rights"
+)
+
+// Limits of one connection, those of tridentd where tridentd has one.
+const (
+	maxStreams = 100
+	maxMessage = 1<<20 + 64<<10
+	maxAnswer  = 4 << 20
+	maxHeaders = 8 << 10
+	// streamWindow is how many bytes a caller can send ahead on one stream: enough for
+	// 20 MiB/s at 50 ms.
+	streamWindow = 1 << 20
+	// refusedTime is how long a connection that cannot log in gets answers with the
+	// reason.
+	refusedTime = 5 * time.Second
+)
+
+// session is one connection of a caller. It has a gRPC server of its own, so that it can be
+// drained alone.
+type session struct {
+	server *Server
+	raw    net.Conn
+	peer   netip.AddrPort
+	grpc   *grpc.Server // set before the first call, under mu
+	ended  chan struct{}
+	once   sync.Once
+	logged func() // gives back the place among those that have not logged in
+
+	mu       sync.Mutex
+	chain    []*x509.Certificate // of the client certificate
+	login    *login              // nil until the caller has logged in
+	granted  rights.Set          // of the login, when it was last checked
+	refusal  error               // of a client certificate that does not count
+	release  func()              // ends the count of the identity's connection
+	upstream *grpc.ClientConn
+}
+
+func newSession(s *Server, raw net.Conn, peer netip.AddrPort) *session {
+	return &session{
+		server: s, raw: raw, peer: peer, ended: make(chan struct{}),
+		logged: sync.OnceFunc(func() { s.leaveHalfOpen(peer) }),
+	}
+}
+
+// run serves the connection until it ends.
+func (c *session) run() {
+	defer c.server.forget(c)
+	defer c.logged()
+	conn, err := c.handshake()
+	if err != nil {
+		_ = c.raw.Close()
+		return
+	}
+	limits := c.server.state.Load().config.Limits
+	g := grpc.NewServer(
+		grpc.UnknownServiceHandler(c.handle),
+		grpc.ForceServerCodecV2(rawCodec{}),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxAnswer),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(maxMessage),
+		grpc.ConnectionTimeout(limits.HandshakeTime),
+		// TLS reads whole records anyway; a buffer of each connection would be most of its
+		// memory.
+		grpc.ReadBufferSize(0),
+		grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.KeepAliveEvery, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	c.mu.Lock()
+	c.grpc = g
+	c.mu.Unlock()
+	timer := time.AfterFunc(max(limits.HandshakeTime, refusedTime), c.abortStranger)
+	defer timer.Stop()
+	_ = g.Serve(&once{conn: &closing{Conn: conn, closed: c.end}, addr: c.raw.LocalAddr()})
+	<-c.ended
+	c.close()
+}
+
+// handshake makes the TLS connection, and finds out who has the client certificate.
+func (c *session) handshake() (*tls.Conn, error) {
+	limits := c.server.state.Load().config.Limits
+	ctx, cancel := context.WithTimeout(context.Background(), limits.HandshakeTime)
+	defer cancel()
+	conn := tls.Server(c.raw, c.server.tlsConfig())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		c.logHandshake(ctx, err)
+		return nil, err
+	}
+	chain := conn.ConnectionState().PeerCertificates
+	if len(chain) == 0 {
+		return conn, nil
+	}
+	l, err := c.server.state.Load().verify(chain, c.server.now())
+	if err == nil {
+		err = c.enter(l)
+	}
+	c.mu.Lock()
+	c.chain, c.refusal = chain, err
+	c.mu.Unlock()
+	if err != nil {
+		c.server.refused.warn("login refused", "peer", c.peer.String(), "reason", err)
+	}
+	return conn, nil
+}
+
+// logHandshake logs why a handshake failed, and tells a caller that speaks HTTP.
+func (c *session) logHandshake(ctx context.Context, err error) {
+	reason := err.Error()
+	header, isNotTLS := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case ctx.Err() != nil:
+		reason = "the handshake took too long"
+	case isNotTLS && header.Conn != nil:
+		reason = "the caller does not speak TLS"
+		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(header.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\ntrident-gateway speaks gRPC over TLS 1.3 only.\n")
+	case errors.Is(err, io.EOF):
+		reason = "the caller ended the connection before the handshake"
+	}
+	c.server.refused.warn("handshake refused", "peer", c.peer.String(), "reason", reason)
+}
+
+// enter makes l the login of the connection.
+func (c *session) enter(l *login) error {
+	release, err := c.server.callers.Connect(l.who)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.login, c.release = l, release
+	c.granted = c.server.state.Load().rightsOf(l, c.server.now())
+	c.logged()
+	return nil
+}
+
+// abortStranger ends the connection if the caller has not logged in.
+func (c *session) abortStranger() {
+	c.mu.Lock()
+	isStranger := c.login == nil
+	c.mu.Unlock()
+	if isStranger {
+		c.server.refused.warn("connection ended", "peer", c.peer.String(), "reason", "the caller did not log in")
+		c.abort()
+	}
+}
+
+// invalidity returns why the login of the connection does not count any more, or "".
+func (c *session) invalidity(st *state, now time.Time) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.login == nil {
+		return ""
+	}
+	if c.login.cert != nil {
+		if _, err := st.verify(c.chain, now); err != nil {
+			return err.Error()
+		}
+	}
+	set := st.rightsOf(c.login, now)
+	if c.granted&^set != 0 {
+		return c.login.who + " has lost rights; now it has: " + set.String()
+	}
+	c.granted = set
+	return ""
+}
+
+// authenticate returns who makes a call: the certificate's owner or the token's. A
+// connection has one identity, because it has one connection to tridentd.
+func (c *session) authenticate(authorization []string, now time.Time) (*login, error) {
+	c.mu.Lock()
+	known, refusal, hasCert := c.login, c.refusal, len(c.chain) > 0
+	c.mu.Unlock()
+	switch {
+	case refusal != nil:
+		return nil, refusal
+	case len(authorization) == 0 && known != nil && known.cert != nil:
+		return known, nil
+	case len(authorization) == 0:
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in: the call has neither a client certificate nor a token"),
+			"connect with a certificate, or send the metadata authorization: Bearer TOKEN")
+	case hasCert:
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in: the call has both a client certificate and a token"), "use one of them")
+	}
+	text, err := bearer(authorization)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.server.state.Load().find(text, now)
+	switch {
+	case err != nil:
+		return nil, err
+	case known == nil:
+		return l, c.enter(l)
+	case known.who != l.who:
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in as %s: this connection belongs to %s", l.who, known.who), "use a connection for each token")
+	}
+	return l, nil
+}
+
+// end marks the connection as ended. gRPC calls it through the connection.
+func (c *session) end() { c.once.Do(func() { close(c.ended) }) }
+
+// drain ends the connection after its running calls, and tells the caller to make new calls
+// on another connection. It returns at once.
+func (c *session) drain() {
+	c.mu.Lock()
+	g := c.grpc
+	c.mu.Unlock()
+	if g == nil { // in the handshake
+		_ = c.raw.Close()
+		return
+	}
+	go g.GracefulStop()
+}
+
+// abort ends the connection and its calls now.
+func (c *session) abort() { _ = c.raw.Close() }
+
+// close gives back what the connection has used.
+func (c *session) close() {
+	c.mu.Lock()
+	upstream, release := c.upstream, c.release
+	c.mu.Unlock()
+	if upstream != nil {
+		_ = upstream.Close() // calls drain
+	}
+	if release != nil {
+		release()
+	}
+}
+
+// once is a listener with one connection.
+type once struct {
+	conn net.Conn
+	addr net.Addr
+}
+
+func (o *once) Accept() (net.Conn, error) {
+	if o.conn == nil {
+		return nil, io.EOF
+	}
+	conn := o.conn
+	o.conn = nil
+	return conn, nil
+}
+
+func (o *once) Close() error   { return nil }
+func (o *once) Addr() net.Addr { return o.addr }
+
+// closing is a connection that says when it is closed.
+type closing struct {
+	net.Conn
+	closed func()
+}
+
+func (c *closing) Close() error {
+	err := c.Conn.Close()
+	c.closed()
+	return err
+}

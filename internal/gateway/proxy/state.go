@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/config"
+	"github.com/trident-project/trident/internal/gateway/identity"
+	"github.com/trident-project/trident/internal/gateway/rights"
+	"github.com/trident-project/trident/internal/gateway/token"
+	"github.com/trident-project/trident/internal/linux/regfile"
+)
+
+// maxFile is the largest file of settings or certificates, in bytes.
+const maxFile = 1 << 20
+
+// state is what the files of the gateway say. It never changes; a reload makes a new one.
+type state struct {
+	config      *config.Config
+	policy      *config.Policy
+	certificate tls.Certificate
+	authorities *x509.CertPool
+	tokens      *token.List
+	stamps      []stamp
+}
+
+// stamp identifies one version of a file.
+type stamp struct {
+	path  string
+	inode uint64
+	size  int64
+	mtime time.Time
+}
+
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{path: path}
+	}
+	out := stamp{path: path, size: info.Size(), mtime: info.ModTime()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		out.inode = st.Ino
+	}
+	return out
+}
+
+// hasChanged reports whether a file is no longer as it was when it was read.
+func (s *state) hasChanged() bool {
+	return slices.ContainsFunc(s.stamps, func(old stamp) bool { return stampOf(old.path) != old })
+}
+
+// ReadConfig reads the file of settings at path.
+func ReadConfig(path string) (*config.Config, error) {
+	text, err := regfile.ReadFile(path, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errkind.WithHint(errkind.With(errkind.NotFound, fmt.Errorf("read the settings: %w", err)), "make them and the certificates: trident-gateway setup")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the settings: %w", err)
+	}
+	c, err := config.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("read the settings: %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Check reads all files of the gateway as serve does, and returns the first fault.
+func Check(path string) error {
+	_, err := readState(path)
+	return err
+}
+
+func readState(path string) (*state, error) {
+	s := &state{stamps: []stamp{stampOf(path)}}
+	var err error
+	if s.config, err = ReadConfig(path); err != nil {
+		return nil, err
+	}
+	s.policy = s.config.Policy()
+	t := s.config.TLS
+	for _, name := range []string{t.Certificate, t.Key, t.ClientCA, s.config.Tokens} {
+		s.stamps = append(s.stamps, stampOf(name))
+	}
+	if s.certificate, err = readPair(t); err != nil {
+		return nil, err
+	}
+	text, err := regfile.ReadFile(t.ClientCA, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the authorities of client certificates: %w", err)
+	}
+	s.authorities = x509.NewCertPool()
+	if !s.authorities.AppendCertsFromPEM(text) {
+		return nil, errkind.Errorf(errkind.Invalid, "read the authorities of client certificates: %s has no certificate in PEM", t.ClientCA)
+	}
+	if s.tokens, err = token.Read(s.config.Tokens); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func readPair(t config.TLS) (tls.Certificate, error) {
+	cert, err := regfile.ReadFile(t.Certificate, maxFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read the certificate of the gateway: %w", err)
+	}
+	key, err := regfile.ReadFile(t.Key, maxFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read the key of the gateway: %w", err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil { // the text of the error has no part of the key
+		return pair, errkind.With(errkind.Invalid, fmt.Errorf("read %s and %s: %w", t.Certificate, t.Key, err))
+	}
+	return pair, nil
+}
+
+// login is who a caller is, and how the caller proved it.
+type login struct {
+	who    string
+	by     string            // certificate or token
+	cert   *x509.Certificate // nil for a token
+	serial string            // of the certificate
+}
+
+// verify returns who has a client certificate. The caller has proved in the handshake that
+// it has the key.
+func (s *state) verify(chain []*x509.Certificate, now time.Time) (*login, error) {
+	leaf := chain[0]
+	pool := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		pool.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: s.authorities, Intermediates: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return nil, errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("verify the client certificate: %w", err)), "%s", hintOf(err))
+	}
+	who, err := identity.FromCertificate(leaf, s.config.TLS.Identity)
+	if err != nil {
+		return nil, err
+	}
+	l := &login{who: who, by: "certificate", cert: leaf, serial: leaf.SerialNumber.Text(16)}
+	if s.policy.IsRevoked(who, l.serial) {
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "verify the client certificate of %s: it is revoked (serial number %s)", who, l.serial),
+			"use another certificate")
+	}
+	return l, nil
+}
+
+func hintOf(err error) string {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "renew the client certificate, and compare the clocks of both machines"
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "use a certificate of an authority in tls.clientCA of the gateway's settings"
+	}
+	return "use a certificate for clients (extended key usage clientAuth)"
+}
+
+// find returns who has a token.
+func (s *state) find(text string, now time.Time) (*login, error) {
+	t, err := s.tokens.Find(text, now)
+	if err != nil {
+		return nil, err
+	}
+	if s.policy.IsRevoked(t.Identity(), "") {
+		return nil, errkind.Errorf(errkind.Denied, "log in: token %s is revoked", t.Name)
+	}
+	return &login{who: t.Identity(), by: "token"}, nil
+}
+
+// rightsOf returns the rights of a login now; none if it is not valid any more.
+func (s *state) rightsOf(l *login, now time.Time) rights.Set {
+	if s.policy.IsRevoked(l.who, l.serial) || l.cert != nil && now.After(l.cert.NotAfter) {
+		return 0
+	}
+	set := s.policy.Rights(l.who)
+	if l.by != "token" {
+		return set
+	}
+	for _, t := range s.tokens.Tokens {
+		if t.Identity() == l.who && t.State(now) == "valid" {
+			own, _ := rights.Parse(t.Rights) // token.Parse has checked them
+			return set | own
+		}
+	}
+	return 0
+}
