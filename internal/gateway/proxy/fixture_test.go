@@ -179,8 +179,12 @@ type journal struct {
 	text bytes.Buffer
 }
 
-func (j *journal) Write(p []byte) (int, error) { j.mu.Lock(); defer j.mu.Unlock(); return j.text.Write(p) }
-func (j *journal) String() string              { j.mu.Lock(); defer j.mu.Unlock(); return j.text.String() }
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+func (j *journal) String() string { j.mu.Lock(); defer j.mu.Unlock(); return j.text.String() }
 
 // fixture is a gateway before a backend.
 type fixture struct {
@@ -279,7 +283,7 @@ func (f *fixture) addToken(name string, life time.Duration, names ...string) str
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := errors.Join(l.Write(f.path("tokens")), f.server.Reload()); err != nil {
+	if err := errors.Join(l.Write(f.path("tokens"), os.Getegid()), f.server.Reload()); err != nil {
 		f.t.Fatal(err)
 	}
 	return text

@@ -253,11 +253,7 @@ func (s *Server) Reload() error {
 	defer s.reloading.Unlock()
 	st, err := readState(s.path)
 	if err != nil {
-		old := *s.state.Load() // not again until the next change
-		for i := range old.stamps {
-			old.stamps[i] = stampOf(old.stamps[i].path)
-		}
-		s.logger.Error("the previous settings stay", "error", err, "hint", errkind.Hint(err))
+		s.refused.warn("the previous settings stay", "error", err, "hint", errkind.Hint(err))
 		return err
 	}
 	s.state.Store(st)

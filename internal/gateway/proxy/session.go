@@ -125,19 +125,19 @@ func (c *session) handshake() (*tls.Conn, error) {
 
 // logHandshake logs why a handshake failed, and tells a caller that speaks HTTP.
 func (c *session) logHandshake(ctx context.Context, err error) {
-	reason := err.Error()
 	header, isNotTLS := errors.AsType[tls.RecordHeaderError](err)
+	message := "handshake refused"
 	switch {
 	case ctx.Err() != nil:
-		reason = "the handshake took too long"
+		message = "handshake refused: it took too long"
 	case isNotTLS && header.Conn != nil:
-		reason = "the caller does not speak TLS"
+		message = "handshake refused: the caller does not speak TLS"
 		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = io.WriteString(header.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\ntrident-gateway speaks gRPC over TLS 1.3 only.\n")
 	case errors.Is(err, io.EOF):
-		reason = "the caller ended the connection before the handshake"
+		message = "handshake refused: the caller ended the connection"
 	}
-	c.server.refused.warn("handshake refused", "peer", c.peer.String(), "reason", reason)
+	c.server.refused.warn(message, "peer", c.peer.String(), "reason", err)
 }
 
 // enter makes l the login of the connection.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -108,14 +109,21 @@ func Read(path string) (*List, error) {
 	return l, nil
 }
 
-// Write replaces the file of tokens at path with mode 0600. The caller gives the gateway
-// access to it.
-func (l *List) Write(path string) error {
+// Write replaces the file of tokens at path. Only its owner can write it, and only members
+// of the group gid, above all the gateway, can read it.
+func (l *List) Write(path string, gid int) error {
 	data, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the tokens: %w", err)
 	}
-	if err := atomicfile.Write(path, append(data, '\n'), 0o600); err != nil {
+	err = atomicfile.FillFunc(path, 0o640, func(f *os.File) error {
+		if err := f.Chown(-1, gid); err != nil {
+			return err
+		}
+		_, err := f.Write(append(data, '\n'))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("write the tokens: %w", err)
 	}
 	return nil
