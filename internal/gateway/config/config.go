@@ -92,14 +92,14 @@ type Audit struct {
 	Keep    int    `yaml:"keep"`    // older files
 }
 
-// Bytes is a number of bytes, written as in 16 MiB.
+// Bytes is a number of bytes, written as in 16M.
 type Bytes int64
 
 // UnmarshalYAML reads a number of bytes with or without a unit.
 func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
 	v, err := bytesize.Parse(n.Value)
 	if err != nil {
-		return errkind.Errorf(errkind.Invalid, "line %d: %w", n.Line, err)
+		return err
 	}
 	*b = Bytes(v)
 	return nil

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func checkKeys(n *yaml.Node, t reflect.Type, at string, others strictness) error
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		return checkMapping(n, t, at, others)
 	case t.Kind() == reflect.Struct && n.Tag != "!!null":
-		return errkind.Errorf(errkind.Invalid, "line %d: %s is not a mapping of settings", n.Line, strings.TrimPrefix(at+" ", " "))
+		return errkind.Errorf(errkind.Invalid, "line %d: %s is not a mapping of settings", n.Line, cmp.Or(at, "the file"))
 	}
 	return nil
 }

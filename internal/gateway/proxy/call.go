@@ -34,6 +34,7 @@ const (
 // handle serves one call. It is the handler of all methods.
 func (c *session) handle(_ any, stream grpc.ServerStream) error {
 	s, begin := c.server, c.server.now()
+	s.used.Add(1)
 	method, _ := grpc.MethodFromServerStream(stream)
 	entry := audit.Entry{Time: begin.UTC(), Peer: c.peer.String()}
 	if right, ok := rights.Of(method); ok { // another text could have a secret in it
@@ -208,7 +209,7 @@ func (c *session) connection() (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: dialPause, Multiplier: 1.6, MaxDelay: time.Second}, MinConnectTimeout: dialTime}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
-		grpc.WithReadBufferSize(0), grpc.WithSharedWriteBuffer(true),
+		grpc.WithSharedWriteBuffer(true),
 		grpc.WithUserAgent("trident-gateway"))
 	if err != nil {
 		return nil, err
@@ -221,7 +222,7 @@ func (c *session) connection() (*grpc.ClientConn, error) {
 // the caller's connection ends too, after its running calls.
 func (c *session) dial(ctx context.Context) (net.Conn, error) {
 	socket := c.server.state.Load().config.Socket
-	hasAsked := false
+	var asked time.Time
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 		if err == nil {
@@ -230,8 +231,8 @@ func (c *session) dial(ctx context.Context) (net.Conn, error) {
 		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) || c.server.wake == "" {
 			return nil, err
 		}
-		if !hasAsked {
-			hasAsked = true
+		if time.Since(asked) >= time.Second { // again: tridentd may have been about to end
+			asked = time.Now()
 			if werr := os.WriteFile(c.server.wake, []byte{'\n'}, 0o600); werr != nil {
 				return nil, errors.Join(err, werr)
 			}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type Server struct {
 	wake    string
 	now     func() time.Time
 
+	used      atomic.Uint64 // connections and calls so far
 	state     atomic.Pointer[state]
 	reloading sync.Mutex
 
@@ -167,6 +169,7 @@ func (s *Server) admit(raw net.Conn) {
 	case s.waiting >= maxHalfOpen:
 		why = "too many connections have not logged in"
 	default:
+		s.used.Add(1)
 		c := newSession(s, raw, peer)
 		s.sessions[c] = struct{}{}
 		s.halfOpen[source]++
@@ -232,12 +235,21 @@ func (s *Server) stop() {
 func (s *Server) watch(ctx context.Context) {
 	tick := time.NewTicker(reloadEvery)
 	defer tick.Stop()
+	trimmed, before := s.used.Load(), s.used.Load()
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
+		// Idle connections are most of what a gateway has. What handshakes and calls left
+		// behind returns to the kernel once nothing happens.
+		now := s.used.Load()
+		if now == before && now != trimmed {
+			debug.FreeOSMemory()
+			trimmed = now
+		}
+		before = now
 		if s.state.Load().hasChanged() {
 			_ = s.Reload() // logged
 		} else {

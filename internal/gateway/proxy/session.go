@@ -63,8 +63,12 @@ func newSession(s *Server, raw net.Conn, peer netip.AddrPort) *session {
 func (c *session) run() {
 	defer c.server.forget(c)
 	defer c.logged()
-	conn, err := c.handshake()
-	if err != nil {
+	// In a goroutine of its own: the stack that a handshake needs would stay with the
+	// connection.
+	shaken := make(chan *tls.Conn)
+	go func() { shaken <- c.handshake() }()
+	conn := <-shaken
+	if conn == nil {
 		_ = c.raw.Close()
 		return
 	}
@@ -96,19 +100,20 @@ func (c *session) run() {
 	c.close()
 }
 
-// handshake makes the TLS connection, and finds out who has the client certificate.
-func (c *session) handshake() (*tls.Conn, error) {
+// handshake makes the TLS connection, and finds out who has the client certificate. It
+// returns nil if it has failed.
+func (c *session) handshake() *tls.Conn {
 	limits := c.server.state.Load().config.Limits
 	ctx, cancel := context.WithTimeout(context.Background(), limits.HandshakeTime)
 	defer cancel()
 	conn := tls.Server(c.raw, c.server.tlsConfig())
 	if err := conn.HandshakeContext(ctx); err != nil {
 		c.logHandshake(ctx, err)
-		return nil, err
+		return nil
 	}
 	chain := conn.ConnectionState().PeerCertificates
 	if len(chain) == 0 {
-		return conn, nil
+		return conn
 	}
 	l, err := c.server.state.Load().verify(chain, c.server.now())
 	if err == nil {
@@ -120,7 +125,7 @@ func (c *session) handshake() (*tls.Conn, error) {
 	if err != nil {
 		c.server.refused.warn("login refused", "peer", c.peer.String(), "reason", err)
 	}
-	return conn, nil
+	return conn
 }
 
 // logHandshake logs why a handshake failed, and tells a caller that speaks HTTP.
