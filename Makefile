@@ -23,7 +23,7 @@ CHECK = $(GORUN) ./packaging/target '$(VERSION)'
 ALONE = umask 022; mkdir -p dist && flock dist/.lock
 
 .PHONY: build
-build: ## Build trident, tridentd and trident-rescue for this machine
+build: ## Build trident, tridentd, trident-rescue and trident-gateway for this machine
 	@$(NEED) go
 	@$(CHECK) >/dev/null
 	umask 022; go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/ ./cmd/...

@@ -30,9 +30,15 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-container", ""},
 	{"cmd/tridentd", "internal/container internal/daemon internal/observe internal/errkind internal/version"},
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
+	{"cmd/trident-gateway", "internal/gateway/command"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/linux/outfile internal/version proto/client internal/cli/feed"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/linux/outfile internal/version proto/client internal/cli/feed internal/errkind"},
+	{"internal/gateway/command", "internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
+	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind internal/errkind/grpckind proto/wire"},
+	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
+	{"internal/gateway/audit", "internal/errkind"},
+	{"internal/gateway/limit", "internal/errkind"},
 	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
 	{"internal/cli/hosts", "internal/cli/command internal/cli/terminal internal/hosts internal/errkind proto/client"},
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
@@ -46,7 +52,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hosts", "internal/nearest internal/linux/atomicfile internal/linux/regfile internal/errkind proto/client"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/daemon", "internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
 	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
@@ -82,6 +88,11 @@ var layers = []struct{ pkg, may string }{
 	{"internal/rescue", "internal/linux/atomicfile internal/linux/unmerged internal/version"},
 
 	// domain: what a host, an image, a key is
+	{"internal/gateway/policy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/linux/inroot internal/errkind"},
+	{"internal/gateway/config", "internal/gateway/identity internal/gateway/rights internal/bytesize internal/nearest internal/errkind"},
+	{"internal/gateway/token", "internal/gateway/rights internal/linux/regfile internal/linux/atomicfile internal/errkind"},
+	{"internal/gateway/identity", "internal/errkind"},
+	{"internal/gateway/rights", "internal/nearest internal/errkind"},
 	{"internal/updates/settings", "internal/updates internal/errkind"},
 	{"internal/updates", "internal/when internal/bytesize internal/extension internal/feed internal/fetch internal/hostinfo internal/linux/regfile internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/feed/publish", "internal/feed internal/trust internal/extension internal/fetch internal/linux/ddi internal/linux/regfile internal/linux/atomicfile internal/version internal/errkind internal/patch"},
@@ -171,14 +182,14 @@ const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
 	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",
 	"github.com/coreos/go-systemd":    "internal/systemd",
 	"github.com/godbus/dbus":          "internal/systemd",
-	"github.com/spf13/cobra":          commands + " packaging/docs",
+	"github.com/spf13/cobra":          commands + " internal/gateway/command packaging/docs",
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
@@ -186,6 +197,7 @@ var keepers = map[string]string{
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots/liveos",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/linux/ddi/pclusters internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/hosts internal/osconfig packaging/build internal/updates",
+	"go.yaml.in/yaml":                 "internal/gateway/config internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build internal/updates",
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build cmd/trident-container",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build proto/client",

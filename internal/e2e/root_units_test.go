@@ -25,6 +25,7 @@ var exposures = map[string]string{
 	"trident-install.service": "20",
 	"trident-network.service": "20",
 	"trident-update.service":  "20",
+	"trident-gateway.service": "20",
 	// What tridentd starts and writes: the rescuer and the guard of a new system.
 	"trident-sandbox.service": "20",
 }

@@ -30,7 +30,7 @@ func TestTheProjectsOwnDefinitionsAreUnderstood(t *testing.T) {
 	for _, p := range cfg.NFPMs {
 		got = append(got, p.Name)
 	}
-	want := []string{"trident", "trident-provisioning", "trident-service", "trident-install-service", "trident-proto"}
+	want := []string{"trident", "trident-provisioning", "trident-gateway", "trident-service", "trident-install-service", "trident-proto"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("packages (-want +got):\n%s", diff)
 	}
