@@ -102,7 +102,7 @@ func TestAnOperationRecordsWhoAskedForIt(t *testing.T) {
 	main, _ := start(t, testConfig(root))
 	conn := dial(t, waitForSocket(t, root))
 	ctx := metadata.AppendToOutgoingContext(soon(t), wire.HeaderAskedBy, "dns:operator")
-	update, err := tridentv1.NewUpdateServiceClient(conn).UpdateStage(ctx, &tridentv1.UpdateStageRequest{
+	update, err := tridentv1.NewUpdateServiceClient(conn).UpdateStage(ctx, &tridentv1.StageUpdateRequest{
 		Config: &tridentv1.HostConfiguration{Config: "os: {additionalFiles: [{destination: /etc/x, content: y}]}\n"},
 	})
 	if err != nil {
