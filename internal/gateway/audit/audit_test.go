@@ -105,3 +105,31 @@ func TestWhatIsNoPlaceForALog(t *testing.T) {
 		}
 	}
 }
+
+// If a file cannot be replaced, no entry is lost without an error.
+func TestALogThatCannotBeReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.log")
+	l, err := audit.Open(path, 200, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(audit.Entry{Reason: strings.Repeat("x", 150)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path+".1", "full"), 0o700); err != nil { // a rename does not replace a folder
+		t.Fatal(err)
+	}
+	if err := l.Write(audit.Entry{Result: "lost"}); err == nil || !strings.Contains(err.Error(), "replace the full audit log") {
+		t.Errorf("%v", err)
+	}
+	if err := os.RemoveAll(path + ".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Write(audit.Entry{Result: "again"}), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, path); len(got) != 1 || got[0].Result != "again" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/trident-project/trident/internal/gateway/audit"
 	"github.com/trident-project/trident/internal/gateway/token"
 )
 
@@ -234,11 +235,11 @@ func TestTokens(t *testing.T) {
 		t.Errorf("a revoked token: %v", err)
 	}
 	for _, secret := range []string{good, old, banned} {
-		audit, _ := io.ReadAll(strings.NewReader(f.log.String()))
+		text := f.log.String()
 		for _, e := range f.entries() {
-			audit = append(audit, e.Reason...)
+			text += e.Reason
 		}
-		if bytes.Contains(audit, []byte(secret[8:])) {
+		if strings.Contains(text, secret[8:]) {
 			t.Error("a token is in a log")
 		}
 	}
@@ -479,5 +480,148 @@ func TestTheAuditLogHasOneLineForEachCall(t *testing.T) {
 	}
 	if e[2].Identity != "" || e[2].Result != "Unauthenticated" {
 		t.Errorf("the call without a login: %+v", e[2])
+	}
+}
+
+func TestBytesOfAnIdentityAreBounded(t *testing.T) {
+	f := newFixture(t, "limits: {perIdentity: {bytesPerSecond: 100000}}\n")
+	conn := f.dial(f.tls(f.ours.client(t, "trident://admin")))
+	begin := time.Now()
+	var out frame
+	if err := conn.Invoke(with(t), install, bytesOf(make([]byte, 60000)...), &out); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d < 150*time.Millisecond { // 120,000 bytes in both directions
+		t.Errorf("120,000 bytes took %s", d)
+	}
+	short, cancel := context.WithTimeout(with(t), 50*time.Millisecond)
+	defer cancel()
+	if err := conn.Invoke(short, install, bytesOf(make([]byte, 60000)...), &out); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a caller who does not wait: %v", err)
+	}
+}
+
+// A certificate that ends while its connection is open ends the connection.
+func TestACertificateEndsWithItsConnection(t *testing.T) {
+	f := newFixture(t, "")
+	conn := f.dial(f.tls(f.ours.client(t, "trident://reader")))
+	s, err := conn.NewStream(with(t), &grpc.StreamDesc{ServerStreams: true}, watchOp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(2 * time.Hour)
+	st := f.server.state.Load()
+	open := f.server.open()
+	if len(open) != 1 || open[0].invalidity(st, time.Now()) != "" || !strings.Contains(open[0].invalidity(st, later), "expired") {
+		t.Errorf("%d connections", len(open))
+	}
+	if set := st.rightsOf(open[0].login, later); set != 0 {
+		t.Errorf("an expired certificate has %s", set)
+	}
+}
+
+func TestStopWaitsForRunningCallsAndRefusesNewOnes(t *testing.T) {
+	f := newFixture(t, "")
+	conn := f.dial(f.tls(f.ours.client(t, "trident://admin")))
+	s, err := conn.NewStream(with(t), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, install)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	half, err := net.Dial("tcp", f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer half.Close()
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.stop() }()
+	if _, err := io.ReadAll(half); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if err := s.SendMsg(bytesOf(5)); err != nil {
+		t.Fatal(err)
+	}
+	var out frame
+	if err := s.RecvMsg(&out); err != nil || out.data.Materialize()[0] != 5 {
+		t.Errorf("a running call: %v", err)
+	}
+	if err := s.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RecvMsg(&frame{}); !errors.Is(err, io.EOF) {
+		t.Errorf("its end: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	short, cancel := context.WithTimeout(with(t), 500*time.Millisecond)
+	defer cancel()
+	if err := call(short, conn, version); err == nil {
+		t.Error("a stopped gateway serves")
+	}
+}
+
+func TestALineThatTheAuditLogRefusesIsInTheLog(t *testing.T) {
+	f := newFixture(t, "")
+	conn := f.dial(f.tls(f.ours.client(t, "trident://reader")))
+	if err := f.server.audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := call(with(t), conn, version); err != nil {
+		t.Errorf("the call: %v", err)
+	}
+	if !strings.Contains(f.log.String(), "the audit log refuses a line") || !strings.Contains(f.log.String(), "uri:trident://reader") {
+		t.Error("the line is lost")
+	}
+	var err error
+	if f.server.audit, err = audit.Open(f.path("audit.log"), 1<<20, 1); err != nil { // for the end of the test
+		t.Fatal(err)
+	}
+}
+
+func TestTridentdThatIsNotThere(t *testing.T) {
+	f := newFixture(t, "")
+	conn := f.dial(f.tls(f.ours.client(t, "trident://reader")))
+	f.backend.grpc.Stop()
+	f.server.wake = "" // nothing starts it
+	err := call(with(t), conn, version)
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "reach tridentd") || len(status.Convert(err).Details()) == 0 {
+		t.Errorf("%v", err)
+	}
+	f.server.wake = f.path("no/folder")
+	if err := call(with(t), f.dial(f.tls(f.ours.client(t, "trident://reader"))), version); status.Code(err) != codes.Unavailable {
+		t.Errorf("a wake file that cannot be written: %v", err)
+	}
+}
+
+func TestWhatIsNoGateway(t *testing.T) {
+	f := newFixture(t, "")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, settings := range map[string]string{
+		"a broken file":          "listen: x\n",
+		"no place for the audit": "audit: {file: /dev/null/x}\n",
+	} {
+		f.write("other.yaml", []byte("tls: {certificate: "+f.path("server.crt")+", key: "+f.path("server.key")+", clientCA: "+f.path("ca.crt")+"}\n"+settings))
+		if _, err := New(f.path("other.yaml"), "", f.server.logger); err == nil {
+			t.Errorf("%s: a gateway was made", name)
+		}
+	}
+	f.write("other.yaml", []byte("listen: [\"127.0.0.1:0\", \""+l.Addr().String()+"\"]\naudit: {file: "+f.path("a2")+"}\ntls: {certificate: "+f.path("server.crt")+", key: "+f.path("server.key")+", clientCA: "+f.path("ca.crt")+"}\n"))
+	s, err := New(f.path("other.yaml"), "", f.server.logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.audit.Close()
+	if _, err := s.Listen(t.Context()); err == nil {
+		t.Error("it listens on an address of another program")
 	}
 }
