@@ -174,7 +174,8 @@ func (s *Server) admit(raw net.Conn) {
 		s.sessions[c] = struct{}{}
 		s.halfOpen[source]++
 		s.waiting++
-		s.idle.Go(c.run)
+		s.idle.Add(1) // until the end of the session
+		go c.run()
 		return
 	}
 	s.refused.warn("connection refused", "peer", peer.String(), "reason", why)

@@ -39,9 +39,8 @@ type session struct {
 	raw    net.Conn
 	peer   netip.AddrPort
 	grpc   *grpc.Server // set before the first call, under mu
-	ended  chan struct{}
-	once   sync.Once
-	logged func() // gives back the place among those that have not logged in
+	end    func()       // gives back what the connection has used; gRPC calls it through the connection
+	logged func()       // gives back the place among those that have not logged in
 
 	mu       sync.Mutex
 	chain    []*x509.Certificate // of the client certificate
@@ -49,27 +48,24 @@ type session struct {
 	granted  rights.Set          // of the login, when it was last checked
 	refusal  error               // of a client certificate that does not count
 	release  func()              // ends the count of the identity's connection
+	timer    *time.Timer         // of abortStranger
 	upstream *grpc.ClientConn
 }
 
 func newSession(s *Server, raw net.Conn, peer netip.AddrPort) *session {
-	return &session{
-		server: s, raw: raw, peer: peer, ended: make(chan struct{}),
-		logged: sync.OnceFunc(func() { s.leaveHalfOpen(peer) }),
-	}
+	c := &session{server: s, raw: raw, peer: peer, logged: sync.OnceFunc(func() { s.leaveHalfOpen(peer) })}
+	c.end = sync.OnceFunc(func() { go c.close() })
+	return c
 }
 
-// run serves the connection until it ends.
+// run makes the TLS connection and begins to serve it. It returns then, because a goroutine
+// that only waits would be a good part of the memory of an idle connection; end does the
+// rest.
 func (c *session) run() {
-	defer c.server.forget(c)
-	defer c.logged()
-	// In a goroutine of its own: the stack that a handshake needs would stay with the
-	// connection.
-	shaken := make(chan *tls.Conn)
-	go func() { shaken <- c.handshake() }()
-	conn := <-shaken
+	conn := c.handshake()
 	if conn == nil {
 		_ = c.raw.Close()
+		c.end()
 		return
 	}
 	limits := c.server.state.Load().config.Limits
@@ -92,12 +88,10 @@ func (c *session) run() {
 	)
 	c.mu.Lock()
 	c.grpc = g
+	c.timer = time.AfterFunc(max(limits.HandshakeTime, refusedTime), c.abortStranger)
 	c.mu.Unlock()
-	timer := time.AfterFunc(max(limits.HandshakeTime, refusedTime), c.abortStranger)
-	defer timer.Stop()
+	// Serve returns when the listener has no second connection.
 	_ = g.Serve(&once{conn: &closing{Conn: conn, closed: c.end}, addr: c.raw.LocalAddr()})
-	<-c.ended
-	c.close()
 }
 
 // handshake makes the TLS connection, and finds out who has the client certificate. It
@@ -223,9 +217,6 @@ func (c *session) authenticate(authorization []string, now time.Time) (*login, e
 	return l, nil
 }
 
-// end marks the connection as ended. gRPC calls it through the connection.
-func (c *session) end() { c.once.Do(func() { close(c.ended) }) }
-
 // drain ends the connection after its running calls, and tells the caller to make new calls
 // on another connection. It returns at once.
 func (c *session) drain() {
@@ -242,11 +233,16 @@ func (c *session) drain() {
 // abort ends the connection and its calls now.
 func (c *session) abort() { _ = c.raw.Close() }
 
-// close gives back what the connection has used.
 func (c *session) close() {
+	defer c.server.idle.Done()
+	defer c.server.forget(c)
+	defer c.logged()
 	c.mu.Lock()
-	upstream, release := c.upstream, c.release
+	upstream, release, timer := c.upstream, c.release, c.timer
 	c.mu.Unlock()
+	if timer != nil {
+		timer.Stop()
+	}
 	if upstream != nil {
 		_ = upstream.Close() // calls drain
 	}
