@@ -1039,6 +1039,7 @@ type Operation struct {
 	TraceId       string                 `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	RequestId     string                 `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Halt          *Halt                  `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`
+	AskedBy       string                 `protobuf:"bytes,15,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1169,6 +1170,13 @@ func (x *Operation) GetHalt() *Halt {
 		return x.Halt
 	}
 	return nil
+}
+
+func (x *Operation) GetAskedBy() string {
+	if x != nil {
+		return x.AskedBy
+	}
+	return ""
 }
 
 type Progress struct {
@@ -1458,7 +1466,7 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\x06Metric\x12\f\n" +
 	"\x04name\x18\x01 \x01(\t\x12\r\n" +
 	"\x05value\x18\x02 \x01(\x01\x12\f\n" +
-	"\x04unit\x18\x03 \x01(\t\"\xa9\x03\n" +
+	"\x04unit\x18\x03 \x01(\t\"\xbb\x03\n" +
 	"\tOperation\x12\n" +
 	"\n" +
 	"\x02id\x18\x01 \x01(\t\x12\f\n" +
@@ -1476,7 +1484,8 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\btrace_id\x18\f \x01(\t\x12\x12\n" +
 	"\n" +
 	"request_id\x18\r \x01(\t\x12)\n" +
-	"\x04halt\x18\x0e \x01(\v2\x1b.trident.operations.v1.Halt\"\\\n" +
+	"\x04halt\x18\x0e \x01(\v2\x1b.trident.operations.v1.Halt\x12\x10\n" +
+	"\basked_by\x18\x0f \x01(\t\"\\\n" +
 	"\bProgress\x12\f\n" +
 	"\x04done\x18\x01 \x01(\x03\x12\r\n" +
 	"\x05total\x18\x02 \x01(\x03\x12\f\n" +
