@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -166,9 +167,11 @@ func (c *session) requests(ctx context.Context, from grpc.ServerStream, to grpc.
 
 // answers passes headers, messages and trailers of tridentd on, and returns its status.
 func (c *session) answers(ctx context.Context, to grpc.ServerStream, from grpc.ClientStream, who string) error {
+	h := &headers{to: to}
+	defer h.send(false)
 	header, err := from.Header()
-	if err == nil && len(header) > 0 {
-		err = to.SendHeader(header)
+	if err == nil {
+		h.expect(header)
 	}
 	for err == nil {
 		var f frame
@@ -176,6 +179,7 @@ func (c *session) answers(ctx context.Context, to grpc.ServerStream, from grpc.C
 			break
 		}
 		if err = c.server.callers.Pass(ctx, who, f.data.Len(), c.server.now()); err == nil {
+			h.send(false)
 			err = to.SendMsg(&f)
 		}
 	}
@@ -184,6 +188,49 @@ func (c *session) answers(ctx context.Context, to grpc.ServerStream, from grpc.C
 		return nil
 	}
 	return err
+}
+
+// headerDelay is how long the headers of an answer wait for its first message, so that both
+// leave together. A stream without a message sends its headers alone.
+const headerDelay = time.Millisecond
+
+// headers are the headers of an answer. They are passed on once.
+type headers struct {
+	to grpc.ServerStream
+
+	mu     sync.Mutex
+	header metadata.MD
+	isSent bool
+	timer  *time.Timer
+}
+
+func (h *headers) expect(header metadata.MD) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.header = header
+	h.timer = time.AfterFunc(headerDelay, func() { h.send(true) })
+}
+
+// send sends the headers now, or together with what follows. After the first call it does
+// nothing, so the timer never uses a stream that has ended.
+func (h *headers) send(now bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isSent {
+		return
+	}
+	h.isSent = true
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+	if len(h.header) == 0 {
+		return
+	}
+	if now {
+		_ = h.to.SendHeader(h.header) // the next message has the error
+		return
+	}
+	_ = h.to.SetHeader(h.header)
 }
 
 // unreachable adds a hint to the status of a tridentd that could not be reached.

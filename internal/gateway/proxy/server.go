@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -247,6 +248,7 @@ func (s *Server) watch(ctx context.Context) {
 		// behind returns to the kernel once nothing happens.
 		now := s.used.Load()
 		if now == before && now != trimmed {
+			runtime.GC() // each collection halves stacks that are too large
 			debug.FreeOSMemory()
 			trimmed = now
 		}
