@@ -167,6 +167,7 @@ func (b *bench) latency() error {
 		return err
 	}
 	medians := map[string][]float64{}
+	before := cpu(b.programs[1].Process.Pid)
 	for range b.rounds {
 		for name, c := range ways {
 			var took []float64
@@ -182,6 +183,8 @@ func (b *bench) latency() error {
 	}
 	socket, gateway := median(medians["socket"]), median(medians["gateway"])
 	fmt.Printf("call, median: socket %.3f ms, gateway %.3f ms, one more hop %.3f ms (bar 0.3)\n", socket, gateway, gateway-socket)
+	spent := cpu(b.programs[1].Process.Pid) - before
+	fmt.Printf("call: the gateway spends %.3f ms of processor time\n", spent.Seconds()*1000/float64(b.rounds*b.calls))
 	return nil
 }
 
@@ -262,6 +265,19 @@ func rss(pid int) float64 {
 		}
 	}
 	return 0
+}
+
+// cpu returns the processor time of a process so far, in steps of 10 ms (proc_pid_stat(5)).
+func cpu(pid int) time.Duration {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 func median(values []float64) float64 {
