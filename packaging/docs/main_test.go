@@ -84,7 +84,7 @@ func TestEveryCommandHasAPage(t *testing.T) {
 
 func TestPagesOfTheOtherProgramsCarryTheVersion(t *testing.T) {
 	files := generate(t)
-	for _, name := range []string{"man8/tridentd.8.gz", "man8/trident-rescue.8.gz"} {
+	for _, name := range []string{"man8/tridentd.8.gz", "man8/trident-rescue.8.gz", "man8/trident-gateway.8.gz"} {
 		if text := files[name]; !strings.Contains(text, ".SH SYNOPSIS") || strings.Contains(text, "@VERSION@") {
 			t.Errorf("%s: %.200q", name, text)
 		}
@@ -196,7 +196,7 @@ func TestEveryVariableThatIsReadIsDescribed(t *testing.T) {
 	read := regexp.MustCompile(`(?:Getenv|LookupEnv)\("([A-Z_]+)"\)`)
 	for dir, page := range map[string]string{
 		"internal/cli": "man1/trident.1.gz", "internal/cli/*": "man1/trident.1.gz", "internal/daemon": "man8/tridentd.8.gz", "internal/observe": "man8/tridentd.8.gz",
-		"cmd/trident-rescue": "man8/trident-rescue.8.gz",
+		"cmd/trident-rescue": "man8/trident-rescue.8.gz", "internal/gateway/command": "man8/trident-gateway.8.gz",
 	} {
 		names, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(names) == 0 {

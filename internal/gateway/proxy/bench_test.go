@@ -18,7 +18,7 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkUpload measures a stream of chunks that the backend sends back.
+// BenchmarkEcho measures a stream of chunks that the backend sends back.
 func BenchmarkEcho(b *testing.B) {
 	f := newFixture(b, "")
 	conn := f.dial(f.tls(f.ours.client(b, "trident://admin")))

@@ -54,11 +54,24 @@ func (c *session) handle(_ any, stream grpc.ServerStream) error {
 		err = c.serve(stream, method, who)
 	}
 	entry.Result, entry.Seconds = status.Code(err).String(), s.now().Sub(begin).Seconds()
+	s.record(entry)
+	return err
+}
+
+// record writes a line of the audit log; on average one a second for callers who could not
+// log in.
+func (s *Server) record(entry audit.Entry) {
+	if entry.Identity == "" {
+		end, err := s.strangers.Begin("strangers", s.now())
+		if err != nil {
+			return
+		}
+		defer end()
+	}
 	if fault := s.audit.Write(entry); fault != nil {
 		s.logger.Error("the audit log refuses a line, which is here instead", "error", fault, "identity", entry.Identity, "peer", entry.Peer,
 			"method", entry.Method, "result", entry.Result)
 	}
-	return err
 }
 
 // unauthenticated returns the status of a caller that could not log in. A source that fails

@@ -625,3 +625,19 @@ func TestWhatIsNoGateway(t *testing.T) {
 		t.Error("it listens on an address of another program")
 	}
 }
+
+func TestStrangersDoNotFillTheAuditLog(t *testing.T) {
+	f := newFixture(t, "limits: {failedLogins: 1000}\n")
+	conn := f.dial(f.tls())
+	for range 30 {
+		if err := call(with(t), conn, version); status.Code(err) != codes.Unauthenticated {
+			t.Fatal(err)
+		}
+	}
+	if err := f.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(f.entries()); n == 0 || n > 15 {
+		t.Errorf("%d lines about 30 calls", n)
+	}
+}

@@ -43,9 +43,12 @@ type Server struct {
 	audit   *audit.Log
 	callers *limit.Callers
 	logins  *limit.Logins
-	refused *quietLog
-	wake    string
-	now     func() time.Time
+	// strangers bounds the lines of the audit log about callers who could not log in: they
+	// must not push other lines out of it.
+	strangers *limit.Callers
+	refused   *quietLog
+	wake      string
+	now       func() time.Time
 
 	used      atomic.Uint64 // connections and calls so far
 	state     atomic.Pointer[state]
@@ -74,7 +77,8 @@ func New(path, wake string, logger *slog.Logger) (*Server, error) {
 	s := &Server{
 		path: path, wake: wake, logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
-		sessions: map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
+		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
+		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
 	}
 	s.state.Store(st)
 	return s, nil
