@@ -97,11 +97,9 @@ func (s Set) String() string {
 // index has the table by method. It is built once: each call needs it.
 var index = sync.OnceValue(func() map[string]Right {
 	out := map[string]Right{}
-	for right, services := range table() {
-		for service, names := range services {
-			for _, name := range names {
-				out["/"+service+"/"+name] = right
-			}
+	for right, methods := range table() {
+		for _, method := range methods {
+			out[method] = right
 		}
 	}
 	return out
