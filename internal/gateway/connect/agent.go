@@ -1,0 +1,136 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const (
+	// livedTime is how long a connection has to live for the next pause to be the first
+	// again.
+	livedTime = 5 * time.Second
+	// returnSpread is the time over which agents return to a listener that has ended their
+	// connections, so that the hosts of a fleet do not all return in the same moment.
+	returnSpread = 5 * time.Second
+)
+
+// Run keeps one connection to the listener of c, and passes it to tridentd when the listener
+// uses it, until ctx ends. It downloads no files. It logs each failure once, and again after
+// another outcome.
+func Run(ctx context.Context, c Config, logger *slog.Logger) { newAgent(c, logger).run(ctx) }
+
+type agent struct {
+	config           Config
+	logger           *slog.Logger
+	environmentProxy func(*http.Request) (*url.URL, error)
+	spread           time.Duration // see returnSpread
+
+	pause    time.Duration // before the next attempt, before jitter
+	state    string        // the connection or the failure that was logged last
+	isRefusal bool          // state is a failure of an established connection
+}
+
+func newAgent(c Config, logger *slog.Logger) *agent {
+	return &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, spread: returnSpread, pause: c.MinPause}
+}
+
+// run connects, again and again, until ctx ends.
+func (a *agent) run(ctx context.Context) {
+	a.logger.Info("the agent begins", "listener", a.config.ClientAddress, "socket", a.config.Socket)
+	for ctx.Err() == nil && wait(ctx, a.once(ctx)) {
+	}
+	a.logger.Info("the agent ends")
+}
+
+// once makes one connection and serves it to its end. It returns the time until the next.
+func (a *agent) once(ctx context.Context) time.Duration {
+	began := time.Now()
+	conn, err := a.dial(ctx)
+	if err != nil {
+		return a.failed(ctx, "cannot connect to the listener", err)
+	}
+	if !a.isRefusal { // else the same may happen again
+		a.note(ctx, slog.LevelInfo, "connected to the listener")
+	}
+	end, err := relay(ctx, conn, a.config.Socket)
+	if err != nil {
+		pause := a.failed(ctx, "the connection to the listener is of no use", err)
+		a.isRefusal = true
+		return pause
+	}
+	lived := time.Since(began)
+	a.logger.Debug("the connection has ended", "by", end, "after", lived.Round(time.Millisecond))
+	if end == unusedEnd && lived < livedTime {
+		return a.backOff() // a listener that takes connections and drops them
+	}
+	a.isRefusal, a.pause = false, a.config.MinPause
+	if end == daemonEnd {
+		return jitter(a.config.MinPause) // only this host returns
+	}
+	return rand.N(a.spread)
+}
+
+// failed logs a failure and returns the pause after it.
+func (a *agent) failed(ctx context.Context, what string, err error) time.Duration {
+	if ctx.Err() != nil {
+		return 0
+	}
+	attributes := []any{"error", plain(err)}
+	if hint := errkind.Hint(err); hint != "" {
+		attributes = append(attributes, "hint", hint)
+	}
+	a.note(ctx, slog.LevelWarn, what+"; the agent tries again until it succeeds", attributes...)
+	a.isRefusal = false
+	return a.backOff()
+}
+
+// note logs the state of the agent, at level debug if it is the last one again.
+func (a *agent) note(ctx context.Context, level slog.Level, state string, attributes ...any) {
+	text := fmt.Sprint(append([]any{state}, attributes...)...)
+	if text == a.state {
+		level = slog.LevelDebug
+	}
+	a.state = text
+	a.logger.Log(ctx, level, state, append(attributes, "listener", a.config.ClientAddress)...)
+}
+
+// backOff returns the next pause and doubles the one after it.
+func (a *agent) backOff() time.Duration {
+	pause := jitter(a.pause)
+	a.pause = min(2*a.pause, a.config.MaxPause)
+	return pause
+}
+
+// jitter returns a random time from half of d to one and a half of it.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+
+// wait waits for d; it returns false if ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// plain returns the text of an error without the local port of a connection, which would
+// make each failure another one.
+func plain(err error) string {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Source == nil {
+		return err.Error()
+	}
+	return op.Op + ": " + op.Err.Error()
+}
