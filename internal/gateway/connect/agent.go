@@ -33,6 +33,7 @@ type agent struct {
 	logger           *slog.Logger
 	environmentProxy func(*http.Request) (*url.URL, error)
 	spread           time.Duration // see returnSpread
+	dialTime         time.Duration // see dialTime
 
 	pause    time.Duration // before the next attempt, before jitter
 	state    string        // the connection or the failure that was logged last
@@ -40,7 +41,7 @@ type agent struct {
 }
 
 func newAgent(c Config, logger *slog.Logger) *agent {
-	return &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, spread: returnSpread, pause: c.MinPause}
+	return &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, spread: returnSpread, dialTime: dialTime, pause: c.MinPause}
 }
 
 // run connects, again and again, until ctx ends.

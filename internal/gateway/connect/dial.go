@@ -31,7 +31,7 @@ const (
 // dial connects to the listener, if need be through a proxy, and completes the handshake,
 // within dialTime.
 func (a *agent) dial(ctx context.Context) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialTime, errkind.Errorf(errkind.Timeout, "no answer within %s", dialTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, a.dialTime, errkind.Errorf(errkind.Timeout, "no answer within %s", a.dialTime))
 	defer cancel()
 	settings, err := a.config.TLS.config(time.Now())
 	if err != nil {
