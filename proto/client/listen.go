@@ -81,27 +81,46 @@ func WithConnected(fn func(HostConn)) ListenOption {
 	return func(l *Listener) { l.connected = fn }
 }
 
+// WithHandshakes sets how long a TLS handshake may take and how many may be unfinished at a
+// time, in place of 10 s and 256. With more of them the listener closes the oldest, which a
+// host that works has completed long before.
+func WithHandshakes(limit time.Duration, unfinished int) ListenOption {
+	return func(l *Listener) { l.limit, l.halfOpen = limit, max(1, unfinished) }
+}
+
 // WithListenLogger sets the logger for refused connections (level warn, with the address of
 // the peer and the reason) and accepted ones (level debug).
 func WithListenLogger(logger *slog.Logger) ListenOption {
 	return func(l *Listener) { l.logger = logger }
 }
 
-// Listen listens on a TCP address such as ":7443". config needs a certificate of this server
-// and ClientCAs, the authorities of the hosts. Upstream's agents and ours accept only a
-// certificate that has the DNS name reverseconnectproxy. The listener speaks TLS 1.3 only,
-// and no ALPN, as upstream's does.
+// Listen listens on a TCP address such as ":7443", with keep-alive probes every 30 s. It
+// fails as [NewListener] does, and with KindUnavailable if it cannot have the address.
 func Listen(address string, config *tls.Config, options ...ListenOption) (*Listener, error) {
+	listening := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	socket, err := listening.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, errkind.With(errkind.Unavailable, fmt.Errorf("listen for hosts on %s: %w", address, err))
+	}
+	l, err := NewListener(socket, config, options...)
+	if err != nil {
+		_ = socket.Close()
+	}
+	return l, err
+}
+
+// NewListener returns a listener that accepts connections of socket, which it closes at its
+// end. config needs a certificate of this server and ClientCAs, the authorities of the hosts;
+// otherwise NewListener fails with KindInvalid. Agents, ours and upstream's, accept only a
+// certificate with the DNS name reverseconnectproxy unless they are configured otherwise. The
+// listener speaks TLS 1.3 only, and no ALPN, as upstream's does.
+func NewListener(socket net.Listener, config *tls.Config, options ...ListenOption) (*Listener, error) {
+	address := socket.Addr()
 	if config == nil || (len(config.Certificates) == 0 && config.GetCertificate == nil) {
 		return nil, errkind.Errorf(errkind.Invalid, "listen for hosts on %s: the TLS configuration has no certificate", address)
 	}
 	if config.ClientCAs == nil {
 		return nil, errkind.Errorf(errkind.Invalid, "listen for hosts on %s: the TLS configuration has no authorities of hosts (ClientCAs)", address)
-	}
-	listening := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
-	socket, err := listening.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return nil, errkind.With(errkind.Unavailable, fmt.Errorf("listen for hosts on %s: %w", address, err))
 	}
 	config = config.Clone()
 	config.ClientAuth, config.MinVersion, config.NextProtos = tls.RequireAndVerifyClientCert, tls.VersionTLS13, nil

@@ -32,6 +32,7 @@ type agent struct {
 	config           Config
 	logger           *slog.Logger
 	environmentProxy func(*http.Request) (*url.URL, error)
+	dialTCP          func(ctx context.Context, address string) (net.Conn, error)
 	spread           time.Duration // see returnSpread
 	dialTime         time.Duration // see dialTime
 
@@ -41,7 +42,7 @@ type agent struct {
 }
 
 func newAgent(c Config, logger *slog.Logger) *agent {
-	return &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, spread: returnSpread, dialTime: dialTime, pause: c.MinPause}
+	return &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, dialTCP: dialTCP, spread: returnSpread, dialTime: dialTime, pause: c.MinPause}
 }
 
 // run connects, again and again, until ctx ends.

@@ -63,9 +63,9 @@ func (a *agent) dialRaw(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if proxy == nil {
-		return dialTCP(ctx, a.config.ClientAddress)
+		return a.dialTCP(ctx, a.config.ClientAddress)
 	}
-	conn, err := dialTCP(ctx, proxyAddress(proxy))
+	conn, err := a.dialTCP(ctx, proxyAddress(proxy))
 	if err != nil {
 		return nil, fmt.Errorf("proxy %s: %w", proxy.Host, err)
 	}
