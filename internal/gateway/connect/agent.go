@@ -20,7 +20,7 @@ const (
 	livedTime = 5 * time.Second
 	// returnSpread is the time over which agents return to a listener that has ended their
 	// connections, so that the hosts of a fleet do not all return in the same moment.
-	returnSpread = 5 * time.Second
+	returnSpread = 10 * time.Second
 )
 
 // Run keeps one connection to the listener of c, and passes it to tridentd when the listener
@@ -33,16 +33,19 @@ type agent struct {
 	logger           *slog.Logger
 	environmentProxy func(*http.Request) (*url.URL, error)
 	dialTCP          func(ctx context.Context, address string) (net.Conn, error)
-	spread           time.Duration // see returnSpread
-	dialTime         time.Duration // see dialTime
+	connect          func(context.Context) (halfConn, error) // to the listener, with its handshake
+	spread           time.Duration                           // see returnSpread
+	dialTime         time.Duration                           // see dialTime
 
-	pause    time.Duration // before the next attempt, before jitter
-	state    string        // the connection or the failure that was logged last
+	pause     time.Duration // before the next attempt, before jitter
+	state     string        // the connection or the failure that was logged last
 	isRefusal bool          // state is a failure of an established connection
 }
 
 func newAgent(c Config, logger *slog.Logger) *agent {
-	return &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, dialTCP: dialTCP, spread: returnSpread, dialTime: dialTime, pause: c.MinPause}
+	a := &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, dialTCP: dialTCP, spread: returnSpread, dialTime: dialTime, pause: c.MinPause}
+	a.connect = func(ctx context.Context) (halfConn, error) { return a.dial(ctx) }
+	return a
 }
 
 // run connects, again and again, until ctx ends.
@@ -56,7 +59,7 @@ func (a *agent) run(ctx context.Context) {
 // once makes one connection and serves it to its end. It returns the time until the next.
 func (a *agent) once(ctx context.Context) time.Duration {
 	began := time.Now()
-	conn, err := a.dial(ctx)
+	conn, err := a.connect(ctx)
 	if err != nil {
 		return a.failed(ctx, "cannot connect to the listener", err)
 	}
@@ -112,8 +115,8 @@ func (a *agent) backOff() time.Duration {
 	return pause
 }
 
-// jitter returns a random time from half of d to one and a half of it.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+// jitter returns a random time from half of d to d.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // wait waits for d; it returns false if ctx ends first.
 func wait(ctx context.Context, d time.Duration) bool {

@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -38,7 +37,7 @@ const (
 // ways until both directions have ended or ctx ends. Before that byte it does not touch the
 // socket, so that an idle connection does not keep the daemon running. It closes conn. The
 // error is that of the socket.
-func relay(ctx context.Context, conn *tls.Conn, socket string) (end, error) {
+func relay(ctx context.Context, conn halfConn, socket string) (end, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer func() {
 		stop()
