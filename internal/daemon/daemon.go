@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/diagnose"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -104,6 +105,7 @@ type Daemon struct {
 	metrics          *net.UnixListener // nil if the socket could not be made
 	gateway          *gateway
 
+	reports *oplog.Reports
 	stopBus context.CancelFunc
 	store   *hoststate.Store
 	// datastorePathErr is the error of hoststate.Path; Run returns it.
@@ -184,6 +186,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.systemd = c.Systemd
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.gateway = newGateway(c.Root)
+	d.reports = host.Logs.Reports
 	d.server = api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed,
 		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
@@ -211,7 +214,9 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		Places: slices.Concat(slots.Places(), selfservice.Places(), updates.Places()),
 	})
-	logs := &oplog.Log{Host: host}
+	logs := &oplog.Log{Host: host, Reports: &oplog.Reports{
+		Logger: c.Logger, Clean: diagnose.WithoutSecrets, CleanDocument: diagnose.DocumentWithoutSecrets,
+	}}
 	d := &disks.Disks{Host: host, Machine: machine.Real(c.Root, goruntime.GOARCH)}
 	return self, servicing.New(&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver),
 		&wholedisk.Service{Host: host, Disks: d}, rebuild.New(&loader.Loader{Host: host, Machine: d.Machine, Disks: d}), logs)
@@ -336,6 +341,7 @@ func (d *Daemon) stop() {
 	ctx, cancel = context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	d.server.Stop(ctx, d.gateway.listeners(d.listener)...)
+	d.reports.Close(ctx)
 	d.logger.Info("tridentd stopped")
 }
 

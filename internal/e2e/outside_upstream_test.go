@@ -22,7 +22,7 @@ file three >three.yaml
 printf 'os: {unknownKey: 1}\n' >bad.yaml
 { file four; printf 'scripts:\n  postConfigure:\n  - {name: breaks, runOn: [runtime-update], content: exit 3}\n'; } >script.yaml
 { file five; printf 'health:\n  checks:\n  - {name: fails, runOn: [runtime-update], content: exit 4}\n  - {name: unit, runOn: [runtime-update], systemdServices: [nowhere.service], timeoutSeconds: 1}\n'; } >health.yaml
-printf 'trident: {phonehome: http://x.example, logstream: http://x.example}\n' >streams.yaml`)
+printf 'trident: {phonehome: x.example, logstream: x.example}\n' >streams.yaml`)
 	for _, row := range []struct {
 		run    string // as somebody types it, or a unit of upstream's does
 		code   int

@@ -41,7 +41,8 @@ func TestADocumentForARunningHostNeedsNoStorage(t *testing.T) {
 		{"users", "os: {users: [{name: alice}]}", "error os.users"},
 		{"SELinux", "os: {selinux: {mode: enforcing}}", "error os.selinux.mode"},
 		{"an installer", "managementOs: {netplan: {version: 2}}", "error managementOs"},
-		{"agent", "trident: {phonehome: 'https://example.org', logstream: x}", "warning trident.phonehome, warning trident.logstream"},
+		{"agent", "trident: {phonehome: 'https://example.org', logstream: 'http://example.org/logstream'}", ""},
+		{"agent without URLs", "trident: {phonehome: 'https://', logstream: x}", "warning trident.phonehome, warning trident.logstream"},
 		{"storage of the host", "image: {url: 'https://example.org/x.cosi', sha384: ignored}\nos: {users: [{name: alice}]}", ""},
 	} {
 		_, report := parse(tt.text)

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"net/url"
 	"unicode/utf16"
 
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -64,12 +65,9 @@ func (c *checker) warnUnsupported() {
 		c.warn("os.kernelCommandLine.extraCommandLine", "an image with a unified kernel image has its command line sealed, and Trident refuses these arguments for it: only an image that boots by GRUB takes them")
 	}
 	t := &c.spec.Trident
-	for _, u := range []struct{ key, value, what string }{
-		{"phonehome", t.Phonehome, "tells no orchestrator of a servicing"},
-		{"logstream", t.Logstream, "sends its log nowhere"},
-	} {
-		if u.value != "" {
-			c.warn("trident."+u.key, "has no effect: this version of Trident %s yet", u.what)
+	for _, u := range []struct{ key, value string }{{"phonehome", t.Phonehome}, {"logstream", t.Logstream}} {
+		if at, err := url.Parse(u.value); u.value != "" && (err != nil || (at.Scheme != "http" && at.Scheme != "https") || at.Host == "") {
+			c.warn("trident."+u.key, "is not an http or https URL, and Trident reports nothing to it")
 		}
 	}
 }

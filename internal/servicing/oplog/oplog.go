@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +21,6 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
-	"github.com/trident-project/trident/internal/servicing/hooks"
 )
 
 // The files in which upstream's tools read the log and the metrics of the last
@@ -43,13 +41,20 @@ type Log struct {
 	// KindOf returns what an operation of a kind does, "" for one without files, and the
 	// metric of one that succeeded, or "".
 	KindOf func(kind string) (does change.Kind, successMetric string)
+	// Reports sends the same to the servers that a Host Configuration names; nil sends
+	// nothing.
+	Reports *Reports
 }
 
 // Observe writes the log of an operation on the host once the operation has ended or
-// waits for a reboot. As [operation.Config.Observe] it runs before watchers receive that
-// change. If it cannot write the log, it only logs the error: the operation does not fail.
+// waits for a reboot, and gives all events to Reports. As [operation.Config.Observe] it runs
+// before watchers receive that change. If it cannot write the log, it only logs the error:
+// the operation does not fail.
 func (l *Log) Observe(op operation.Operation, events ...operation.Event) {
-	does, _ := l.KindOf(op.Kind)
+	does, metric := l.KindOf(op.Kind)
+	if l.Reports != nil && does != "" {
+		l.Reports.observe(l.Host, op, does, metric, events)
+	}
 	if len(events) == 0 || events[len(events)-1].Type != operation.Change || does == "" {
 		return
 	}
@@ -163,113 +168,36 @@ func (l *Log) HandOver(ctx context.Context, id, dir string) error {
 // logsOf returns the journaled events of an operation in upstream's forms: one JSON
 // object per line, the oldest first. It omits the oldest events beyond maxFullLog.
 func (l *Log) logsOf(ctx context.Context, op operation.Operation) (logs, error) {
+	var out logs
 	var lines, metrics cappedLog
-	say := func(at time.Time, level, module, text string) {
-		lines.add(logEntry{Level: level, Message: text, Target: "trident", Module: module, Timestamp: at.UTC()})
+	keep := func(entries []entry) {
+		for _, e := range entries {
+			if e.log != nil {
+				lines.add(e.log)
+			} else {
+				metrics.add(e.metric)
+			}
+		}
 	}
-	count := func(at time.Time, name string, value any) {
-		metrics.add(metricEntry{
-			Timestamp: at.UTC(), MetricName: name, Value: value,
-			AdditionalFields: map[string]string{"operation": op.ID}, PlatformInfo: map[string]string{"trident_version": l.Version},
-		})
-	}
-	say(op.Created, "info", "", "Trident version: "+l.Version)
-	say(op.Created, "info", "", "operation "+op.ID+": "+op.Summary)
-	count(op.Created, "trident_start", nil)
-	before := operation.Event{}
+	t := translator{version: l.Version, platform: platformOf(l.Root)}
+	keep(t.begin(op))
 	for {
-		page, err := l.Store.Events(ctx, op.ID, before.Sequence, logPage)
+		page, err := l.Store.Events(ctx, op.ID, t.before.Sequence, logPage)
 		if err != nil {
 			return logs{}, fmt.Errorf("read the events of operation %s: %w", op.ID, err)
 		}
 		for _, e := range page {
-			switch e.Type {
-			case operation.Log:
-				say(e.Time, levelWord(e.Level), e.Step, withoutQuotes(e.Message, op.ID))
-			case operation.Metric:
-				count(e.Time, e.Name, e.Value)
-			case operation.Change:
-				level, text := changeText(e, before)
-				if text != "" {
-					say(e.Time, level, e.Step, text)
-				}
-				before.Step, before.Phase, before.Failure = e.Step, e.Phase, e.Failure
-			}
-			before.Sequence = e.Sequence
+			keep(t.event(op, e))
 		}
 		if len(page) < logPage {
 			break
 		}
 	}
 	if _, name := l.KindOf(op.Kind); name != "" && op.Phase == operation.Done {
-		count(op.Updated, name, true)
+		keep(t.success(op, name))
 	}
-	return logs{lines.text(), metrics.text()}, nil
-}
-
-// changeText returns the level and the text of the log line for the change e of an
-// operation; the text is "" if there is no line for it.
-func changeText(e, before operation.Event) (level, text string) {
-	failed := e.Failure != nil && before.Failure == nil
-	switch {
-	case e.Waiting == operation.Reboot:
-		return "info", "waiting for a reboot"
-	case e.Waiting == operation.Continue:
-		return "info", "paused"
-	case e.Waiting != "":
-		return "info", "waiting for a " + string(e.Waiting)
-	case failed:
-		return "error", e.Failure.Message
-	case e.Phase.Settled():
-		return "info", "the operation has ended: " + string(e.Phase)
-	case e.Step == before.Step && e.Phase == before.Phase:
-		return "", ""
-	case e.Phase == operation.Undoing:
-		return "warn", "undo: " + e.Step
-	}
-	return "info", "step: " + e.Step
-}
-
-// withoutQuotes replaces the output of a program in message with a reference to the
-// operation: the output may have secrets, and all users may read the log.
-func withoutQuotes(message, id string) string {
-	if text, _, ok := strings.Cut(message, hooks.SaidMark); ok {
-		return text + hooks.SaidMark + "(see trident operation show " + id + ")"
-	}
-	return message
-}
-
-func levelWord(l slog.Level) string {
-	switch {
-	case l < slog.LevelDebug:
-		return "trace"
-	case l < slog.LevelInfo:
-		return "debug"
-	case l < slog.LevelWarn:
-		return "info"
-	case l < slog.LevelError:
-		return "warn"
-	}
-	return "error"
-}
-
-// logEntry and metricEntry have upstream's fields.
-type logEntry struct {
-	Level     string    `json:"level"`
-	Message   string    `json:"message"`
-	Target    string    `json:"target"`
-	Module    string    `json:"module"`
-	File      string    `json:"file"`
-	Line      int       `json:"line"`
-	Timestamp time.Time `json:"timestamp"`
-}
-
-type metricEntry struct {
-	Timestamp        time.Time         `json:"timestamp"`
-	MetricName       string            `json:"metric_name"`
-	Value            any               `json:"value"`
-	AdditionalFields map[string]string `json:"additional_fields"`
-	PlatformInfo     map[string]string `json:"platform_info"`
+	out.lines, out.metrics = lines.text(), metrics.text()
+	return out, nil
 }
 
 // cappedLog collects lines. Its text is the last maxFullLog bytes of them.
