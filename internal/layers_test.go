@@ -33,7 +33,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-gateway", "internal/gateway/command"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/linux/outfile internal/version proto/client internal/cli/feed internal/errkind"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/linux/outfile internal/version proto/client internal/cli/feed internal/errkind internal/cli/listen"},
 	{"internal/gateway/command", "internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
 	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind internal/errkind/grpckind proto/wire"},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
@@ -42,7 +42,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
 	{"internal/cli/hosts", "internal/cli/command internal/cli/terminal internal/hosts internal/errkind proto/client"},
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
-	{"internal/cli/image", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
+	{"internal/cli/image", "internal/isopatch internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
+	{"internal/cli/listen", "internal/cli/command internal/cli/terminal internal/errkind internal/linux/regfile proto/client"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
 	{"internal/cli/sysext", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/extension internal/linux/ddi internal/linux/outfile internal/linux/regfile internal/trust internal/version"},
@@ -52,8 +53,10 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hosts", "internal/nearest internal/linux/atomicfile internal/linux/regfile internal/errkind proto/client"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/daemon", "internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind internal/diagnose"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
+	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
+	{"internal/gateway/connect/connecttest", ""},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
 	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
@@ -101,6 +104,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/extension/volume", "internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/loop internal/errkind"},
 	{"internal/feed", "internal/version internal/arch internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/hostconfig/rules internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/isopatch", "internal/errkind"},
 	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
@@ -178,6 +182,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 
 // commands are the packages that read the command line of trident.
 const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
+const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/image internal/cli/listen internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
@@ -190,6 +195,7 @@ var keepers = map[string]string{
 	"github.com/coreos/go-systemd":    "internal/systemd",
 	"github.com/godbus/dbus":          "internal/systemd",
 	"github.com/spf13/cobra":          commands + " internal/gateway/command packaging/docs",
+	"github.com/spf13/cobra":          commands + " internal/gateway/connect packaging/docs",
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
@@ -198,6 +204,7 @@ var keepers = map[string]string{
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/linux/ddi/pclusters internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/hosts internal/osconfig packaging/build internal/updates",
 	"go.yaml.in/yaml":                 "internal/gateway/config internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build internal/updates",
+	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/gateway/connect internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build internal/updates",
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build cmd/trident-container",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build proto/client",

@@ -23,11 +23,11 @@ import (
 	"github.com/trident-project/trident/internal/cli/host"
 	"github.com/trident-project/trident/internal/cli/hosts"
 	"github.com/trident-project/trident/internal/cli/image"
+	"github.com/trident-project/trident/internal/cli/listen"
 	"github.com/trident-project/trident/internal/cli/operation"
 	"github.com/trident-project/trident/internal/cli/self"
 	"github.com/trident-project/trident/internal/cli/sysext"
 	"github.com/trident-project/trident/internal/cli/terminal"
-	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/version"
 )
 
@@ -38,7 +38,7 @@ func Main() int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	a := &command.App{Streams: terminal.NewStreams()}
-	a.Stdout = outfile.Interruptible(ctx, os.Stdout)
+	a.KeepStdoutInterruptible(ctx)
 	go func() {
 		cause := command.ErrInterrupted
 		if <-signals == syscall.SIGTERM {
@@ -82,6 +82,14 @@ func run(ctx context.Context, a *command.App, args []string) (*cobra.Command, er
 	return cmd, command.AsUsage(cmd, err)
 }
 
+// runFor returns a function that runs a command line of a with other streams.
+func runFor(a *command.App) listen.Runner {
+	return func(ctx context.Context, streams terminal.Streams, args []string) int {
+		streams.Output, streams.Quiet, streams.Verbosity = a.Output, a.Quiet, a.Verbosity
+		return execute(ctx, &command.App{Streams: streams}, args)
+	}
+}
+
 const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
 daemon tridentd: that of this host, or with --host those of other hosts. validate,
 offline-initialize and the commands below sysext, image and feed need no daemon.
@@ -112,7 +120,7 @@ func newRootCommand(a *command.App) *cobra.Command {
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(host.Commands(a)...)
 	cmd.AddCommand(self.Command(a), operation.Command(a))
-	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a), hosts.Command(a), hosts.NewDialStdioCommand(a))...)
+	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a), hosts.Command(a), hosts.NewDialStdioCommand(a), listen.Command(a, runFor(a)))...)
 	cmd.SetHelpCommand(newHelpCommand())
 	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()

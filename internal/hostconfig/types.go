@@ -51,9 +51,9 @@ type Trident struct {
 	Disable bool `key:"disable" get:"always"`
 	// The file of the datastore. Its name must end in .sqlite, and it must be on a volume that an A/B update does not replace.
 	DatastorePath string `key:"datastorePath" default:"/var/lib/trident/datastore.sqlite"`
-	// The URL to which Trident reports the start and the end of a servicing. It has no effect yet.
+	// The URL to which Trident reports the start and the end of a servicing, and its metrics.
 	Phonehome string `key:"phonehome,null" get:"always"`
-	// The URL to which Trident sends its log. It has no effect yet.
+	// The URL to which Trident sends the log of a servicing.
 	Logstream string `key:"logstream,null"`
 }
 

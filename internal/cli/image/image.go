@@ -24,6 +24,7 @@ func Command(a *command.App) *cobra.Command {
 	return command.Group("image", "Make and check images of operating systems (COSI)",
 		newBuildCommand(a, buildImage),
 		newInspectCommand(a, inspect),
+		newPatchISOCommand(a, patchISO),
 		newVerifyCommand(a, verify),
 	)
 }
