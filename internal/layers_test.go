@@ -48,7 +48,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
 	{"internal/cli/sysext", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/extension internal/linux/ddi internal/linux/outfile internal/linux/regfile internal/trust internal/version"},
 	{"internal/cli/command/commandtest", "internal/cli/command internal/cli/terminal"},
-	{"internal/cli/command", "internal/cli/terminal internal/hosts internal/nearest internal/errkind proto/client"},
+	{"internal/cli/command", "internal/cli/terminal internal/hosts internal/nearest internal/errkind proto/client internal/linux/outfile"},
 	{"internal/cli/terminal", "internal/bytesize internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/hosts", "internal/nearest internal/linux/atomicfile internal/linux/regfile internal/errkind proto/client"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
@@ -68,7 +68,7 @@ var layers = []struct{ pkg, may string }{
 
 	// engine: what changes a host
 	{"internal/servicing", "internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
-	{"internal/servicing/oplog", "internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/osconfig internal/linux/atomicfile"},
+	{"internal/servicing/oplog", "internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/osconfig internal/linux/atomicfile"},
 	{"internal/servicing/runtime", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/fetch internal/linux/inroot internal/errkind"},
 	{"internal/servicing/slots", "internal/servicing/slots/loader internal/servicing/slots/disks internal/servicing/slots/newos internal/servicing/slots/liveos internal/servicing/slots/record internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/slot internal/errkind"},
 	{"internal/servicing/slots/wholedisk", "internal/servicing/slots/disks internal/servicing/slots/liveos internal/servicing/slots/record internal/servicing/change internal/operation internal/hostconfig internal/image internal/fetch internal/linux/blockdev internal/linux/gpt internal/errkind internal/storage"},

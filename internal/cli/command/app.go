@@ -17,6 +17,7 @@ import (
 
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -58,6 +59,11 @@ func (a *App) AddFlags(cmd *cobra.Command) {
 // the group alone: the commands in it have other flags of that letter.
 func (a *App) AddServer(group *cobra.Command) {
 	group.Flags().StringVarP(&a.server, "server", "s", "unix://"+DefaultSocket, "the daemon's socket")
+}
+
+// KeepStdoutInterruptible makes a write of a result into a pipe that nobody reads end with ctx.
+func (a *App) KeepStdoutInterruptible(ctx context.Context) {
+	a.Stdout = outfile.Interruptible(ctx, os.Stdout)
 }
 
 // IsLocal reports whether the daemon is that of this host.
