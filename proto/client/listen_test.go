@@ -289,7 +289,7 @@ func TestAConnectionThatEndsWhileItWaitsIsForgotten(t *testing.T) {
 	if _, err := m.dial("one", nil); err != nil { // the newest counts
 		t.Fatal(err)
 	}
-	if _, err := first.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the earlier connection: %v", err)
 	}
 	conn, err := m.Host(t.Context(), "one")

@@ -282,5 +282,5 @@ func (s *session) err() error {
 	if len(texts) == 0 {
 		return nil
 	}
-	return fmt.Errorf("trident %s failed on %d hosts: %s", strings.Join(s.args, " "), len(texts), strings.Join(texts, ", "))
+	return fmt.Errorf("trident %s failed on some hosts: %s", strings.Join(s.args, " "), strings.Join(texts, ", "))
 }

@@ -221,13 +221,13 @@ func TestBytesGoBothWaysAndEachEndIsPassedOn(t *testing.T) {
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := daemon.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := daemon.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d bytes, %v, and want the end", n, err)
 	}
 	send(t, daemon, "the rest") // the other direction is still open
 	expect(t, conn, "the rest")
 	_ = daemon.Close()
-	if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d bytes, %v, and want the end", n, err)
 	}
 	if got := <-pause; got < 0 || got >= returnSpread {
@@ -256,7 +256,7 @@ func TestADaemonThatEndsOnlyEndsTheConnection(t *testing.T) {
 	conn := r.accept()
 	send(t, conn, "x")
 	_ = r.daemon().Close()
-	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("%v, and want the end", err)
 	}
 	_ = conn.Close()
@@ -276,7 +276,7 @@ func TestAHalfOpenConnectionEnds(t *testing.T) {
 	if got := <-done; got != daemonEnd {
 		t.Errorf("ended by %q", got)
 	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 }

@@ -135,7 +135,7 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address 
 		return nil, causeOf(ctx, err)
 	}
 	answer := bufio.NewReaderSize(&capped{conn, maxProxyHeader}, 4<<10)
-	response, err := http.ReadResponse(answer, request)
+	response, err := http.ReadResponse(answer, request) //nolint:bodyclose // the body is the connection, which the caller closes
 	if err != nil {
 		return nil, causeOf(ctx, errkind.With(errkind.Unavailable, fmt.Errorf("its answer is not that of an HTTP proxy: %w", err)))
 	}
