@@ -33,8 +33,8 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-gateway", "internal/gateway/command"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/linux/outfile internal/version proto/client internal/cli/feed internal/errkind internal/cli/listen"},
-	{"internal/gateway/command", "internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/listen"},
+	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
 	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind internal/errkind/grpckind proto/wire"},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/audit", "internal/errkind"},
@@ -51,9 +51,9 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/command", "internal/cli/terminal internal/hosts internal/nearest internal/errkind proto/client internal/linux/outfile"},
 	{"internal/cli/terminal", "internal/bytesize internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/hosts", "internal/nearest internal/linux/atomicfile internal/linux/regfile internal/errkind proto/client"},
-	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind internal/diagnose"},
+	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
 	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
 	{"internal/gateway/connect/connecttest", ""},
@@ -181,8 +181,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
 
 // commands are the packages that read the command line of trident.
-const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
-const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/image internal/cli/listen internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
+const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
@@ -194,20 +193,16 @@ var keepers = map[string]string{
 	"modernc.org/sqlite":              "internal/hoststate",
 	"github.com/coreos/go-systemd":    "internal/systemd",
 	"github.com/godbus/dbus":          "internal/systemd",
-	"github.com/spf13/cobra":          commands + " internal/gateway/command packaging/docs",
-	"github.com/spf13/cobra":          commands + " internal/gateway/connect packaging/docs",
+	"github.com/spf13/cobra":          commands + " internal/gateway/command packaging/docs internal/gateway/connect",
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/rivo/uniseg":          "internal/cli/terminal",
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots/liveos",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/linux/ddi/pclusters internal/hosttest",
-	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/hosts internal/osconfig packaging/build internal/updates",
-	"go.yaml.in/yaml":                 "internal/gateway/config internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build internal/updates",
-	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/gateway/connect internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build internal/updates",
+	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/hosts internal/osconfig packaging/build internal/updates internal/gateway/config internal/gateway/connect",
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",
-	"os/exec":                         "internal/linux/run internal/rescue packaging/build cmd/trident-container",
-	"os/exec":                         "internal/linux/run internal/rescue packaging/build proto/client",
+	"os/exec":                         "internal/linux/run internal/rescue packaging/build cmd/trident-container proto/client",
 	"github.com/ProtonMail/go-crypto": "internal/feed/publish",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
 	"github.com/rogpeppe/go-internal": "",

@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/config"
+	"github.com/trident-project/trident/internal/gateway/connect"
 	"github.com/trident-project/trident/internal/gateway/proxy"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -66,7 +67,7 @@ func Command() *cobra.Command {
 	cmd.SetVersionTemplate("trident-gateway {{.Version}}\n")
 	cmd.SetFlagErrorFunc(asUsage)
 	cmd.PersistentFlags().StringVarP(&file, "config", "c", config.DefaultFile, "the file of settings")
-	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), tokenCommand(&file))
+	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), tokenCommand(&file), connect.Command())
 	return cmd
 }
 
