@@ -387,6 +387,8 @@ storage:
     - {id: root-b, type: root, size: 1536M}
     - {id: hash-a, type: root-verity, size: 32M}
     - {id: hash-b, type: root-verity, size: 32M}
+    - {id: boot-a, type: xbootldr, size: 160M}
+    - {id: boot-b, type: xbootldr, size: 160M}
     - {id: overlay-a, type: linux-generic, size: 64M}
     - {id: overlay-b, type: linux-generic, size: 64M}
     - {id: trident, type: linux-generic, size: grow}
@@ -394,11 +396,14 @@ storage:
     volumePairs:
     - {id: root-data, volumeAId: root-a, volumeBId: root-b}
     - {id: root-hash, volumeAId: hash-a, volumeBId: hash-b}
+    - {id: boot, volumeAId: boot-a, volumeBId: boot-b}
     - {id: overlay, volumeAId: overlay-a, volumeBId: overlay-b}
   verity: [{id: root, name: root, dataDeviceId: root-data, hashDeviceId: root-hash, corruptionOption: panic}]
   filesystems:
   - {deviceId: esp, mountPoint: {path: /boot/efi, options: umask=0077}}
   - {deviceId: root, mountPoint: {path: /, options: ro}}
+  - {deviceId: boot, mountPoint: /boot}
+  - {source: new, type: tmpfs, mountPoint: /var/tmp}
   - {deviceId: overlay, source: new, mountPoint: /var/lib/trident-overlay}
   - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
 os: {hostname: lab-installed}

@@ -40,6 +40,8 @@ func own(conn grpc.ClientConnInterface) []call {
 				func(r *host.PlanUpdateResponse) string { return r.GetKind().String() })},
 		{method: "trident.host.v1.HostService/PlanInstall", want: invalid,
 			do: unary(here.PlanInstall, &host.PlanInstallRequest{Config: &host.PlanInstallRequest_Text{Text: text}}, ok)},
+		{method: "trident.host.v1.HostService/PlanRebuild", want: precondition, do: unary(here.PlanRebuild, &host.PlanRebuildRequest{}, ok)},
+		{method: "trident.host.v1.HostService/GetRecoveryKey", want: notFound, do: unary(here.GetRecoveryKey, &host.GetRecoveryKeyRequest{}, ok)},
 		{method: "trident.host.v1.HostService/GetHost", want: "HOST_PHASE_FRESH", host: "HOST_PHASE_SETTLED",
 			do: unary(here.GetHost, &host.GetHostRequest{}, func(r *host.GetHostResponse) string { return r.GetPhase().String() })},
 		{method: "trident.handles.v1.HandleService/Close", want: "OK", do: func(ctx context.Context) (string, error) {

@@ -188,6 +188,12 @@ func (b *build) makeRoot(ctx context.Context) error {
 	if b.usr.rootHash != "" {
 		patterns = append(patterns, "usr/*")
 	}
+	if b.verified {
+		if err := b.makeBoot(ctx); err != nil {
+			return err
+		}
+		patterns = append(patterns, "boot/[^e]*")
+	}
 	if err := removeAll(b.tree, patterns...); err != nil {
 		return err
 	}
@@ -204,6 +210,20 @@ func (b *build) makeRoot(ctx context.Context) error {
 		features = "^has_journal"
 	}
 	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-O", features, "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
+}
+
+// makeBoot makes a file system of /boot, which an image with a verified root has to have.
+func (b *build) makeBoot(ctx context.Context) error {
+	boot := filepath.Join(b.tree, "boot")
+	size, err := sizeOf(boot)
+	if err != nil {
+		return err
+	}
+	path, id := filepath.Join(b.dir, "xbootldr.img"), derive("boot of "+b.root.String()).String()
+	if err := makeFile(path, round(size+size/6+16<<20)); err != nil {
+		return err
+	}
+	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-d", boot, path)
 }
 
 // forUkify returns the patterns of the files that only ukify needs.
@@ -260,8 +280,9 @@ func (b *build) write(ctx context.Context, path string) (sha384 string, err erro
 		mounts = append(mounts, image.Mount{Number: 3, MountPoint: "/usr", HashTree: 4, RootHash: b.usr.rootHash})
 	}
 	if b.verified {
-		kinds = append(kinds, "root-verity")
-		mounts[1].HashTree, mounts[1].RootHash = 3, b.rootHash
+		kinds = append(kinds, "xbootldr", "root-verity")
+		mounts[1].HashTree, mounts[1].RootHash = 4, b.rootHash
+		mounts = append(mounts, image.Mount{Number: 3, MountPoint: "/boot"})
 	}
 	for _, kind := range kinds {
 		f, err := os.Open(filepath.Join(b.dir, kind+".img"))

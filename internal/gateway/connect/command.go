@@ -37,7 +37,7 @@ Without --config it reads ` + OwnConfig + `, or else ` + UpstreamConfig + `:
     mode: 0600
     sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   proxy: http://proxy.example:3128       # without it: $HTTPS_PROXY; none: no proxy
-  backoff: {min: 1s, max: 60s}           # pauses between failed attempts
+  backoff: {min: 1s, max: 25s}           # pauses between failed attempts
 
 Without clientAddress the agent starts ` + installUnit + ` and waits.`
 

@@ -43,7 +43,7 @@ const (
 	maxFile       = 512 << 20 // bytes of a file without maxBytes
 	maxSocketPath = 107       // bytes, see unix(7)
 	minPause      = time.Second
-	maxPause      = time.Minute
+	maxPause      = 25 * time.Second // so that all hosts are back 30 s after a listener
 )
 
 // Config is the configuration of the agent.

@@ -55,6 +55,8 @@ func table() map[Right][]string {
 			"/trident.host.v1.HostService/GetHost",
 			"/trident.host.v1.HostService/PlanUpdate",
 			"/trident.host.v1.HostService/PlanInstall",
+			"/trident.host.v1.HostService/PlanRebuild",
+			"/trident.host.v1.HostService/GetRecoveryKey",
 			"/trident.v1preview.StatusService/GetProvisionedConfig",
 			"/trident.v1preview.StatusService/GetServicingConfig",
 			"/trident.v1preview.RollbackService/GetRollbackChain",

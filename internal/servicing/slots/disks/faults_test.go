@@ -85,7 +85,7 @@ func TestAConfigurationWithoutAnImageIsRefused(t *testing.T) {
 // A slot is not proven by a tree that was not read, or by a root hash that is none.
 func TestATreeThatCannotBeComparedProvesNothing(t *testing.T) {
 	t.Parallel()
-	hash := strings.Repeat("ab", rootHashSize)
+	hash := strings.Repeat("ab", record.RootHashDigits/2)
 	for name, c := range map[string]struct {
 		root  string
 		paths record.Devices
@@ -94,7 +94,7 @@ func TestATreeThatCannotBeComparedProvesNothing(t *testing.T) {
 		"the device cannot be read": {hash, record.Devices{{ID: "data", Path: "/d"}, {ID: "hash", Path: "/h"}}, "input/output error"},
 		"the device is unknown":     {hash, nil, `"data"`},
 		"the root hash is short":    {"abcd", nil, `the recorded root hash "abcd" is not valid`},
-		"the root hash is no hash":  {strings.Repeat("x", 2*rootHashSize), nil, "is not valid"},
+		"the root hash is no hash":  {strings.Repeat("x", record.RootHashDigits), nil, "is not valid"},
 	} {
 		b := newBench(t, "image: {url: 'http://user:secret@host/x.cosi', sha384: ignored}\n")
 		b.run.State.Paths = c.paths
@@ -160,7 +160,7 @@ func TestAHashTreeThatTridentCannotSetUpIsRefused(t *testing.T) {
 	t.Parallel()
 	v := &hostconfig.Verity{ID: "v"}
 	has := func(change func(*image.Verity)) image.Filesystem {
-		tree := &image.Verity{RootHash: strings.Repeat("ab", rootHashSize), Image: image.File{Path: "hash"}}
+		tree := &image.Verity{RootHash: strings.Repeat("ab", record.RootHashDigits/2), Image: image.File{Path: "hash"}}
 		change(tree)
 		return image.Filesystem{Image: image.File{Path: "data"}, Verity: tree}
 	}
@@ -193,10 +193,10 @@ func TestAnOverlayOfTheImageThatHasNoChangesOfTrident(t *testing.T) {
 		"":                                  "",
 		"rd.overlayfs=/etc":                 "",
 		"rd.overlayfs=/opt,/u,/w,UUID=a":    "",
-		"rd.overlayfs=/etc,/mine,/w,UUID=a": "the overlay on /etc of the image's UKI keeps its changes in /mine",
+		"rd.overlayfs=/etc,/mine,/w,UUID=a": "the overlay on /etc of the image's UKI keeps its changes in the folder /mine",
 	} {
-		b := newBench(t, "os: {}\n")
-		o := opening{run: b.run, cmdline: parseCmdline(text)}
+		b := newBench(t, "storage: {filesystems: [{deviceId: o, mountPoint: /var/lib/trident-overlay}]}\n")
+		o := opening{run: b.run, examined: &record.Examined{Config: b.config}, cmdline: parseCmdline(text)}
 		if mounts, err := o.mountsEtc(); mounts || err != nil || !strings.Contains(b.log.String(), says) || (says == "") != (b.log.Len() == 0) {
 			t.Errorf("%q: %v, %v, and the log %q", text, mounts, err, b.log.String())
 		}

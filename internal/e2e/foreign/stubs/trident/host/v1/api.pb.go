@@ -193,6 +193,7 @@ type ActiveExtension struct {
 	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	Url           string                 `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	Sha384        string                 `protobuf:"bytes,4,opt,name=sha384,proto3" json:"sha384,omitempty"`
+	Carried       bool                   `protobuf:"varint,5,opt,name=carried,proto3" json:"carried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +254,13 @@ func (x *ActiveExtension) GetSha384() string {
 		return x.Sha384
 	}
 	return ""
+}
+
+func (x *ActiveExtension) GetCarried() bool {
+	if x != nil {
+		return x.Carried
+	}
+	return false
 }
 
 type DatastoreHealth struct {
@@ -759,6 +767,102 @@ func (x *GetHostResponse) GetHostStatus() string {
 	return ""
 }
 
+type GetRecoveryKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OperationId   string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRecoveryKeyRequest) Reset() {
+	*x = GetRecoveryKeyRequest{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRecoveryKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRecoveryKeyRequest) ProtoMessage() {}
+
+func (x *GetRecoveryKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRecoveryKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetRecoveryKeyRequest) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetRecoveryKeyRequest) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+type GetRecoveryKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OperationId   string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRecoveryKeyResponse) Reset() {
+	*x = GetRecoveryKeyResponse{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRecoveryKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRecoveryKeyResponse) ProtoMessage() {}
+
+func (x *GetRecoveryKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRecoveryKeyResponse.ProtoReflect.Descriptor instead.
+func (*GetRecoveryKeyResponse) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetRecoveryKeyResponse) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+func (x *GetRecoveryKeyResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 type Layer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -776,7 +880,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	mi := &file_trident_host_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +892,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	mi := &file_trident_host_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +905,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Layer) GetId() string {
@@ -881,7 +985,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	mi := &file_trident_host_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +997,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	mi := &file_trident_host_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1010,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Loss) GetWhat() string {
@@ -963,7 +1067,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	mi := &file_trident_host_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1079,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	mi := &file_trident_host_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1092,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Mount) GetId() string {
@@ -1037,7 +1141,7 @@ type PartitionPlan struct {
 
 func (x *PartitionPlan) Reset() {
 	*x = PartitionPlan{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	mi := &file_trident_host_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1153,7 @@ func (x *PartitionPlan) String() string {
 func (*PartitionPlan) ProtoMessage() {}
 
 func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	mi := &file_trident_host_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1166,7 @@ func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionPlan.ProtoReflect.Descriptor instead.
 func (*PartitionPlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PartitionPlan) GetId() string {
@@ -1148,7 +1252,7 @@ type PlanInstallRequest struct {
 
 func (x *PlanInstallRequest) Reset() {
 	*x = PlanInstallRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[12]
+	mi := &file_trident_host_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1264,7 @@ func (x *PlanInstallRequest) String() string {
 func (*PlanInstallRequest) ProtoMessage() {}
 
 func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[12]
+	mi := &file_trident_host_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1277,7 @@ func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallRequest.ProtoReflect.Descriptor instead.
 func (*PlanInstallRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PlanInstallRequest) GetConfig() isPlanInstallRequest_Config {
@@ -1229,7 +1333,7 @@ type PlanInstallResponse struct {
 
 func (x *PlanInstallResponse) Reset() {
 	*x = PlanInstallResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[13]
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1345,7 @@ func (x *PlanInstallResponse) String() string {
 func (*PlanInstallResponse) ProtoMessage() {}
 
 func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[13]
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1358,7 @@ func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallResponse.ProtoReflect.Descriptor instead.
 func (*PlanInstallResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PlanInstallResponse) GetText() string {
@@ -1285,6 +1389,110 @@ func (x *PlanInstallResponse) GetSteps() []*PlannedStep {
 	return nil
 }
 
+type PlanRebuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRebuildRequest) Reset() {
+	*x = PlanRebuildRequest{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRebuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRebuildRequest) ProtoMessage() {}
+
+func (x *PlanRebuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRebuildRequest.ProtoReflect.Descriptor instead.
+func (*PlanRebuildRequest) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+type PlanRebuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Disks         []*DiskPlan            `protobuf:"bytes,2,rep,name=disks,proto3" json:"disks,omitempty"`
+	Steps         []*PlannedStep         `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	Warnings      []*Finding             `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRebuildResponse) Reset() {
+	*x = PlanRebuildResponse{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRebuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRebuildResponse) ProtoMessage() {}
+
+func (x *PlanRebuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRebuildResponse.ProtoReflect.Descriptor instead.
+func (*PlanRebuildResponse) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PlanRebuildResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanRebuildResponse) GetDisks() []*DiskPlan {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+func (x *PlanRebuildResponse) GetSteps() []*PlannedStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanRebuildResponse) GetWarnings() []*Finding {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 type PlanUpdateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Config:
@@ -1298,7 +1506,7 @@ type PlanUpdateRequest struct {
 
 func (x *PlanUpdateRequest) Reset() {
 	*x = PlanUpdateRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[14]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1518,7 @@ func (x *PlanUpdateRequest) String() string {
 func (*PlanUpdateRequest) ProtoMessage() {}
 
 func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[14]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1531,7 @@ func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateRequest.ProtoReflect.Descriptor instead.
 func (*PlanUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PlanUpdateRequest) GetConfig() isPlanUpdateRequest_Config {
@@ -1383,7 +1591,7 @@ type PlanUpdateResponse struct {
 
 func (x *PlanUpdateResponse) Reset() {
 	*x = PlanUpdateResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1603,7 @@ func (x *PlanUpdateResponse) String() string {
 func (*PlanUpdateResponse) ProtoMessage() {}
 
 func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1616,7 @@ func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateResponse.ProtoReflect.Descriptor instead.
 func (*PlanUpdateResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PlanUpdateResponse) GetKind() v1.ServicingKind {
@@ -1477,7 +1685,7 @@ type PlannedStep struct {
 
 func (x *PlannedStep) Reset() {
 	*x = PlannedStep{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	mi := &file_trident_host_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1697,7 @@ func (x *PlannedStep) String() string {
 func (*PlannedStep) ProtoMessage() {}
 
 func (x *PlannedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	mi := &file_trident_host_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1710,7 @@ func (x *PlannedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
 func (*PlannedStep) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PlannedStep) GetName() string {
@@ -1530,7 +1738,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	mi := &file_trident_host_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1750,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	mi := &file_trident_host_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1763,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Reason) GetPath() string {
@@ -1591,7 +1799,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[18]
+	mi := &file_trident_host_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1811,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[18]
+	mi := &file_trident_host_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1824,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -1661,7 +1869,7 @@ type StoragePlan struct {
 
 func (x *StoragePlan) Reset() {
 	*x = StoragePlan{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[19]
+	mi := &file_trident_host_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1881,7 @@ func (x *StoragePlan) String() string {
 func (*StoragePlan) ProtoMessage() {}
 
 func (x *StoragePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[19]
+	mi := &file_trident_host_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1894,7 @@ func (x *StoragePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
 func (*StoragePlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StoragePlan) GetPurpose() string {
@@ -1744,7 +1952,7 @@ type ValidateConfigRequest struct {
 
 func (x *ValidateConfigRequest) Reset() {
 	*x = ValidateConfigRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[20]
+	mi := &file_trident_host_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1964,7 @@ func (x *ValidateConfigRequest) String() string {
 func (*ValidateConfigRequest) ProtoMessage() {}
 
 func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[20]
+	mi := &file_trident_host_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1977,7 @@ func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigRequest.ProtoReflect.Descriptor instead.
 func (*ValidateConfigRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ValidateConfigRequest) GetConfig() isValidateConfigRequest_Config {
@@ -1823,7 +2031,7 @@ type ValidateConfigResponse struct {
 
 func (x *ValidateConfigResponse) Reset() {
 	*x = ValidateConfigResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[21]
+	mi := &file_trident_host_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2043,7 @@ func (x *ValidateConfigResponse) String() string {
 func (*ValidateConfigResponse) ProtoMessage() {}
 
 func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[21]
+	mi := &file_trident_host_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2056,7 @@ func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigResponse.ProtoReflect.Descriptor instead.
 func (*ValidateConfigResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ValidateConfigResponse) GetValid() bool {
@@ -1873,12 +2081,13 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\x06Action\x12\f\n" +
 	"\x04kind\x18\x01 \x01(\t\x12\x0e\n" +
 	"\x06object\x18\x02 \x01(\t\x12\x0f\n" +
-	"\amessage\x18\x03 \x01(\t\"J\n" +
+	"\amessage\x18\x03 \x01(\t\"[\n" +
 	"\x0fActiveExtension\x12\f\n" +
 	"\x04kind\x18\x01 \x01(\t\x12\f\n" +
 	"\x04path\x18\x02 \x01(\t\x12\v\n" +
 	"\x03url\x18\x03 \x01(\t\x12\x0e\n" +
-	"\x06sha384\x18\x04 \x01(\t\"1\n" +
+	"\x06sha384\x18\x04 \x01(\t\x12\x0f\n" +
+	"\acarried\x18\x05 \x01(\b\"1\n" +
 	"\x0fDatastoreHealth\x12\r\n" +
 	"\x05sound\x18\x01 \x01(\b\x12\x0f\n" +
 	"\amessage\x18\x02 \x01(\t\"\xf4\x01\n" +
@@ -1927,7 +2136,12 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\vrecorded_by\x18\n" +
 	" \x01(\t\x123\n" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.Operation\x12\x13\n" +
-	"\vhost_status\x18\f \x01(\t\"\x89\x01\n" +
+	"\vhost_status\x18\f \x01(\t\"-\n" +
+	"\x15GetRecoveryKeyRequest\x12\x14\n" +
+	"\foperation_id\x18\x01 \x01(\t\";\n" +
+	"\x16GetRecoveryKeyResponse\x12\x14\n" +
+	"\foperation_id\x18\x01 \x01(\t\x12\v\n" +
+	"\x03key\x18\x02 \x01(\f\"\x89\x01\n" +
 	"\x05Layer\x12\n" +
 	"\n" +
 	"\x02id\x18\x01 \x01(\t\x12\f\n" +
@@ -1974,7 +2188,13 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\t\x12-\n" +
 	"\astorage\x18\x02 \x01(\v2\x1c.trident.host.v1.StoragePlan\x12*\n" +
 	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.Finding\x12+\n" +
-	"\x05steps\x18\x04 \x03(\v2\x1c.trident.host.v1.PlannedStep\"F\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1c.trident.host.v1.PlannedStep\"\x14\n" +
+	"\x12PlanRebuildRequest\"\xa6\x01\n" +
+	"\x13PlanRebuildResponse\x12\f\n" +
+	"\x04text\x18\x01 \x01(\t\x12(\n" +
+	"\x05disks\x18\x02 \x03(\v2\x19.trident.host.v1.DiskPlan\x12+\n" +
+	"\x05steps\x18\x03 \x03(\v2\x1c.trident.host.v1.PlannedStep\x12*\n" +
+	"\bwarnings\x18\x04 \x03(\v2\x18.trident.host.v1.Finding\"F\n" +
 	"\x11PlanUpdateRequest\x12\x0e\n" +
 	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
@@ -2023,10 +2243,12 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSEVERITY_ERROR\x10\x01\x12\x14\n" +
-	"\x10SEVERITY_WARNING\x10\x022\xff\x02\n" +
+	"\x10SEVERITY_WARNING\x10\x022\xc4\x04\n" +
 	"\vHostService\x12P\n" +
-	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponse(\x000\x00\x12\\\n" +
-	"\vPlanInstall\x12#.trident.host.v1.PlanInstallRequest\x1a$.trident.host.v1.PlanInstallResponse(\x000\x00\x12Y\n" +
+	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponse(\x000\x00\x12e\n" +
+	"\x0eGetRecoveryKey\x12&.trident.host.v1.GetRecoveryKeyRequest\x1a'.trident.host.v1.GetRecoveryKeyResponse(\x000\x00\x12\\\n" +
+	"\vPlanInstall\x12#.trident.host.v1.PlanInstallRequest\x1a$.trident.host.v1.PlanInstallResponse(\x000\x00\x12\\\n" +
+	"\vPlanRebuild\x12#.trident.host.v1.PlanRebuildRequest\x1a$.trident.host.v1.PlanRebuildResponse(\x000\x00\x12Y\n" +
 	"\n" +
 	"PlanUpdate\x12\".trident.host.v1.PlanUpdateRequest\x1a#.trident.host.v1.PlanUpdateResponse(\x000\x00\x12e\n" +
 	"\x0eValidateConfig\x12&.trident.host.v1.ValidateConfigRequest\x1a'.trident.host.v1.ValidateConfigResponse(\x000\x00B2Z0example.com/foreign/stubs/trident/host/v1;hostv1b\x06proto3"
@@ -2044,7 +2266,7 @@ func file_trident_host_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_trident_host_v1_api_proto_goTypes = []any{
 	(HostPhase)(0),                 // 0: trident.host.v1.HostPhase
 	(Severity)(0),                  // 1: trident.host.v1.Severity
@@ -2056,63 +2278,74 @@ var file_trident_host_v1_api_proto_goTypes = []any{
 	(*Format)(nil),                 // 7: trident.host.v1.Format
 	(*GetHostRequest)(nil),         // 8: trident.host.v1.GetHostRequest
 	(*GetHostResponse)(nil),        // 9: trident.host.v1.GetHostResponse
-	(*Layer)(nil),                  // 10: trident.host.v1.Layer
-	(*Loss)(nil),                   // 11: trident.host.v1.Loss
-	(*Mount)(nil),                  // 12: trident.host.v1.Mount
-	(*PartitionPlan)(nil),          // 13: trident.host.v1.PartitionPlan
-	(*PlanInstallRequest)(nil),     // 14: trident.host.v1.PlanInstallRequest
-	(*PlanInstallResponse)(nil),    // 15: trident.host.v1.PlanInstallResponse
-	(*PlanUpdateRequest)(nil),      // 16: trident.host.v1.PlanUpdateRequest
-	(*PlanUpdateResponse)(nil),     // 17: trident.host.v1.PlanUpdateResponse
-	(*PlannedStep)(nil),            // 18: trident.host.v1.PlannedStep
-	(*Reason)(nil),                 // 19: trident.host.v1.Reason
-	(*RollbackTarget)(nil),         // 20: trident.host.v1.RollbackTarget
-	(*StoragePlan)(nil),            // 21: trident.host.v1.StoragePlan
-	(*ValidateConfigRequest)(nil),  // 22: trident.host.v1.ValidateConfigRequest
-	(*ValidateConfigResponse)(nil), // 23: trident.host.v1.ValidateConfigResponse
-	(*v1.TridentError)(nil),        // 24: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 25: trident.operations.v1.Operation
-	(v1.ServicingKind)(0),          // 26: trident.v1.ServicingKind
+	(*GetRecoveryKeyRequest)(nil),  // 10: trident.host.v1.GetRecoveryKeyRequest
+	(*GetRecoveryKeyResponse)(nil), // 11: trident.host.v1.GetRecoveryKeyResponse
+	(*Layer)(nil),                  // 12: trident.host.v1.Layer
+	(*Loss)(nil),                   // 13: trident.host.v1.Loss
+	(*Mount)(nil),                  // 14: trident.host.v1.Mount
+	(*PartitionPlan)(nil),          // 15: trident.host.v1.PartitionPlan
+	(*PlanInstallRequest)(nil),     // 16: trident.host.v1.PlanInstallRequest
+	(*PlanInstallResponse)(nil),    // 17: trident.host.v1.PlanInstallResponse
+	(*PlanRebuildRequest)(nil),     // 18: trident.host.v1.PlanRebuildRequest
+	(*PlanRebuildResponse)(nil),    // 19: trident.host.v1.PlanRebuildResponse
+	(*PlanUpdateRequest)(nil),      // 20: trident.host.v1.PlanUpdateRequest
+	(*PlanUpdateResponse)(nil),     // 21: trident.host.v1.PlanUpdateResponse
+	(*PlannedStep)(nil),            // 22: trident.host.v1.PlannedStep
+	(*Reason)(nil),                 // 23: trident.host.v1.Reason
+	(*RollbackTarget)(nil),         // 24: trident.host.v1.RollbackTarget
+	(*StoragePlan)(nil),            // 25: trident.host.v1.StoragePlan
+	(*ValidateConfigRequest)(nil),  // 26: trident.host.v1.ValidateConfigRequest
+	(*ValidateConfigResponse)(nil), // 27: trident.host.v1.ValidateConfigResponse
+	(*v1.TridentError)(nil),        // 28: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 29: trident.operations.v1.Operation
+	(v1.ServicingKind)(0),          // 30: trident.v1.ServicingKind
 }
 var file_trident_host_v1_api_proto_depIdxs = []int32{
-	13, // 0: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
-	11, // 1: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
+	15, // 0: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	13, // 1: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
 	1,  // 2: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
 	0,  // 3: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
 	3,  // 4: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	24, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	20, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	28, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	24, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
 	4,  // 7: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	25, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	21, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	29, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	25, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
 	6,  // 10: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
-	18, // 11: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
-	26, // 12: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
-	19, // 13: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
-	2,  // 14: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
-	6,  // 15: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	18, // 16: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
-	21, // 17: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
-	2,  // 18: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
-	26, // 19: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
-	5,  // 20: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
-	10, // 21: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
-	7,  // 22: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
-	12, // 23: trident.host.v1.StoragePlan.mounts:type_name -> trident.host.v1.Mount
-	6,  // 24: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
-	8,  // 25: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	14, // 26: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
-	16, // 27: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	22, // 28: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	9,  // 29: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	15, // 30: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
-	17, // 31: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	23, // 32: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	29, // [29:33] is the sub-list for method output_type
-	25, // [25:29] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	22, // 11: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
+	5,  // 12: trident.host.v1.PlanRebuildResponse.disks:type_name -> trident.host.v1.DiskPlan
+	22, // 13: trident.host.v1.PlanRebuildResponse.steps:type_name -> trident.host.v1.PlannedStep
+	6,  // 14: trident.host.v1.PlanRebuildResponse.warnings:type_name -> trident.host.v1.Finding
+	30, // 15: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	23, // 16: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
+	2,  // 17: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
+	6,  // 18: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
+	22, // 19: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
+	25, // 20: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
+	2,  // 21: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
+	30, // 22: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	5,  // 23: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
+	12, // 24: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
+	7,  // 25: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
+	14, // 26: trident.host.v1.StoragePlan.mounts:type_name -> trident.host.v1.Mount
+	6,  // 27: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
+	8,  // 28: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	10, // 29: trident.host.v1.HostService.GetRecoveryKey:input_type -> trident.host.v1.GetRecoveryKeyRequest
+	16, // 30: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	18, // 31: trident.host.v1.HostService.PlanRebuild:input_type -> trident.host.v1.PlanRebuildRequest
+	20, // 32: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	26, // 33: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	9,  // 34: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	11, // 35: trident.host.v1.HostService.GetRecoveryKey:output_type -> trident.host.v1.GetRecoveryKeyResponse
+	17, // 36: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	19, // 37: trident.host.v1.HostService.PlanRebuild:output_type -> trident.host.v1.PlanRebuildResponse
+	21, // 38: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	27, // 39: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	34, // [34:40] is the sub-list for method output_type
+	28, // [28:34] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_api_proto_init() }
@@ -2120,15 +2353,15 @@ func file_trident_host_v1_api_proto_init() {
 	if File_trident_host_v1_api_proto != nil {
 		return
 	}
-	file_trident_host_v1_api_proto_msgTypes[12].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[14].OneofWrappers = []any{
 		(*PlanInstallRequest_Text)(nil),
 		(*PlanInstallRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_api_proto_msgTypes[14].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[18].OneofWrappers = []any{
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_api_proto_msgTypes[20].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[24].OneofWrappers = []any{
 		(*ValidateConfigRequest_Text)(nil),
 		(*ValidateConfigRequest_ConfigHandle)(nil),
 	}
@@ -2138,7 +2371,7 @@ func file_trident_host_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_api_proto_rawDesc), len(file_trident_host_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,7 +20,9 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	HostService_GetHost_FullMethodName        = "/trident.host.v1.HostService/GetHost"
+	HostService_GetRecoveryKey_FullMethodName = "/trident.host.v1.HostService/GetRecoveryKey"
 	HostService_PlanInstall_FullMethodName    = "/trident.host.v1.HostService/PlanInstall"
+	HostService_PlanRebuild_FullMethodName    = "/trident.host.v1.HostService/PlanRebuild"
 	HostService_PlanUpdate_FullMethodName     = "/trident.host.v1.HostService/PlanUpdate"
 	HostService_ValidateConfig_FullMethodName = "/trident.host.v1.HostService/ValidateConfig"
 )
@@ -30,7 +32,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type HostServiceClient interface {
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
+	GetRecoveryKey(ctx context.Context, in *GetRecoveryKeyRequest, opts ...grpc.CallOption) (*GetRecoveryKeyResponse, error)
 	PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error)
+	PlanRebuild(ctx context.Context, in *PlanRebuildRequest, opts ...grpc.CallOption) (*PlanRebuildResponse, error)
 	PlanUpdate(ctx context.Context, in *PlanUpdateRequest, opts ...grpc.CallOption) (*PlanUpdateResponse, error)
 	ValidateConfig(ctx context.Context, in *ValidateConfigRequest, opts ...grpc.CallOption) (*ValidateConfigResponse, error)
 }
@@ -53,10 +57,30 @@ func (c *hostServiceClient) GetHost(ctx context.Context, in *GetHostRequest, opt
 	return out, nil
 }
 
+func (c *hostServiceClient) GetRecoveryKey(ctx context.Context, in *GetRecoveryKeyRequest, opts ...grpc.CallOption) (*GetRecoveryKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRecoveryKeyResponse)
+	err := c.cc.Invoke(ctx, HostService_GetRecoveryKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *hostServiceClient) PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PlanInstallResponse)
 	err := c.cc.Invoke(ctx, HostService_PlanInstall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) PlanRebuild(ctx context.Context, in *PlanRebuildRequest, opts ...grpc.CallOption) (*PlanRebuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanRebuildResponse)
+	err := c.cc.Invoke(ctx, HostService_PlanRebuild_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +112,9 @@ func (c *hostServiceClient) ValidateConfig(ctx context.Context, in *ValidateConf
 // for forward compatibility.
 type HostServiceServer interface {
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
+	GetRecoveryKey(context.Context, *GetRecoveryKeyRequest) (*GetRecoveryKeyResponse, error)
 	PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error)
+	PlanRebuild(context.Context, *PlanRebuildRequest) (*PlanRebuildResponse, error)
 	PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error)
 	ValidateConfig(context.Context, *ValidateConfigRequest) (*ValidateConfigResponse, error)
 	mustEmbedUnimplementedHostServiceServer()
@@ -104,8 +130,14 @@ type UnimplementedHostServiceServer struct{}
 func (UnimplementedHostServiceServer) GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHost not implemented")
 }
+func (UnimplementedHostServiceServer) GetRecoveryKey(context.Context, *GetRecoveryKeyRequest) (*GetRecoveryKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRecoveryKey not implemented")
+}
 func (UnimplementedHostServiceServer) PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanInstall not implemented")
+}
+func (UnimplementedHostServiceServer) PlanRebuild(context.Context, *PlanRebuildRequest) (*PlanRebuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanRebuild not implemented")
 }
 func (UnimplementedHostServiceServer) PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanUpdate not implemented")
@@ -152,6 +184,24 @@ func _HostService_GetHost_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HostService_GetRecoveryKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRecoveryKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).GetRecoveryKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_GetRecoveryKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).GetRecoveryKey(ctx, req.(*GetRecoveryKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _HostService_PlanInstall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PlanInstallRequest)
 	if err := dec(in); err != nil {
@@ -166,6 +216,24 @@ func _HostService_PlanInstall_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(HostServiceServer).PlanInstall(ctx, req.(*PlanInstallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_PlanRebuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanRebuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).PlanRebuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_PlanRebuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).PlanRebuild(ctx, req.(*PlanRebuildRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -218,8 +286,16 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _HostService_GetHost_Handler,
 		},
 		{
+			MethodName: "GetRecoveryKey",
+			Handler:    _HostService_GetRecoveryKey_Handler,
+		},
+		{
 			MethodName: "PlanInstall",
 			Handler:    _HostService_PlanInstall_Handler,
+		},
+		{
+			MethodName: "PlanRebuild",
+			Handler:    _HostService_PlanRebuild_Handler,
 		},
 		{
 			MethodName: "PlanUpdate",
