@@ -166,9 +166,6 @@ func TestAnInterruptEndsTheInstallationAndTheServers(t *testing.T) {
 			t.Errorf("%s is still open", l.Addr())
 		}
 	}
-	if _, err := r.Await(ctx); err != nil {
-		t.Errorf("the machine had connected: %v", err)
-	}
 }
 
 func TestAnInterruptEndsTheWait(t *testing.T) {
