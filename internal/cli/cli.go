@@ -23,7 +23,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/host"
 	"github.com/trident-project/trident/internal/cli/hosts"
 	"github.com/trident-project/trident/internal/cli/image"
-	"github.com/trident-project/trident/internal/cli/listen"
 	"github.com/trident-project/trident/internal/cli/operation"
 	"github.com/trident-project/trident/internal/cli/self"
 	"github.com/trident-project/trident/internal/cli/sysext"
@@ -83,7 +82,7 @@ func run(ctx context.Context, a *command.App, args []string) (*cobra.Command, er
 }
 
 // runFor returns a function that runs a command line of a with other streams.
-func runFor(a *command.App) listen.Runner {
+func runFor(a *command.App) hosts.Runner {
 	return func(ctx context.Context, streams terminal.Streams, args []string) int {
 		streams.Output, streams.Quiet, streams.Verbosity = a.Output, a.Quiet, a.Verbosity
 		return execute(ctx, &command.App{Streams: streams}, args)
@@ -120,7 +119,8 @@ func newRootCommand(a *command.App) *cobra.Command {
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(host.Commands(a)...)
 	cmd.AddCommand(self.Command(a), operation.Command(a))
-	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a), hosts.Command(a), hosts.NewDialStdioCommand(a), listen.Command(a, runFor(a)))...)
+	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a))...)
+	cmd.AddCommand(hosts.Commands(a, runFor(a))...)
 	cmd.SetHelpCommand(newHelpCommand())
 	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()

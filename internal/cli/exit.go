@@ -17,7 +17,7 @@ import (
 // its configuration.
 const (
 	exitOK          = 0
-	exitSetup       = 1 // the daemon could not be reached
+	exitSetup       = 1 // the daemon could not be reached, or provision could not prepare or follow a machine
 	exitFailed      = 2 // the operation failed, or the command line is wrong
 	exitNoReboot    = 3 // a reboot was requested, and the host did not reboot
 	exitRefused     = 5 // Trident refused an image; nothing changed
@@ -45,7 +45,10 @@ func exitCode(err error) int {
 	}
 	_, upstream := errors.AsType[command.UpstreamError](err)
 	_, connecting := errors.AsType[*client.ConnectError](err)
+	_, preparing := errors.AsType[command.SetupError](err)
 	switch {
+	case preparing:
+		return exitSetup
 	case connecting && !(upstream && client.Kind(err) == client.KindDenied): // upstream fails there: the caller is not root
 		return exitSetup
 	case upstream:

@@ -51,7 +51,8 @@ type Options struct {
 	// Address is the IP address or the name by which the machine reaches this host; "" is
 	// the address of the default route.
 	Address string
-	// Loopback listens on 127.0.0.1 alone, for a machine behind the user network of QEMU.
+	// Loopback listens on 127.0.0.1 alone, for a machine behind the user network of QEMU. An
+	// Address of the loopback network means the same.
 	Loopback bool
 	// Port is where the agent connects, HTTPPort is that of the images; 0 is any free port.
 	Port, HTTPPort int
@@ -169,7 +170,7 @@ func (r *Run) listen(ctx context.Context) (err error) {
 		}
 	}
 	bound := ""
-	if r.options.Loopback {
+	if r.options.Loopback || net.ParseIP(r.options.Address).IsLoopback() {
 		bound = "127.0.0.1"
 	}
 	if r.socket, err = listenOn(ctx, bound, r.options.Port, "the agent of the machine"); err != nil {
@@ -251,10 +252,14 @@ func (r *Run) announced(l net.Listener) string {
 // identity of the machine.
 func (r *Run) ISO() string { return r.url("live.iso") }
 
-// WriteISO writes the patched live image.
-func (r *Run) WriteISO(ctx context.Context, w io.Writer) error {
-	return copyAll(ctx, w, io.NewSectionReader(r.iso, 0, r.iso.size))
+// ISOContent returns the patched live image and its size in bytes, for one reader. It can be
+// read until Close.
+func (r *Run) ISOContent() (io.Reader, int64) {
+	return io.NewSectionReader(r.iso, 0, r.iso.size), r.iso.size
 }
+
+// Agent returns the host:port to which the agent of the machine connects.
+func (r *Run) Agent() string { return r.announced(r.socket) }
 
 // Name returns the name of the machine in its certificate.
 func (r *Run) Name() string { return r.options.Name }

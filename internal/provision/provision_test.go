@@ -19,6 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
+	"github.com/trident-project/trident/internal/provision/provisiontest"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -40,7 +41,7 @@ func TestAnEmptyMachineIsProvisioned(t *testing.T) {
 		go func() {
 			stop()
 			installed := clienttest.New(clienttest.Config{HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}}})
-			r.agent([]byte(r.installed(live).agent), installed)
+			provisiontest.Agent(t, []byte(r.installed(live).agent), installed)
 		}()
 	})
 	if err != nil || got != (Result{Name: "m1", Address: "127.0.0.1", IsConnected: true}) || strings.Join(steps[:3], " ") != "write write reboot" {
@@ -263,16 +264,16 @@ func TestFaultsAreFoundBeforeTheWait(t *testing.T) {
 		"no image":      {func(o *Options) { o.Config = []byte("trident: {}\n") }, errkind.Invalid, "it has no image to install"},
 		"name":          {func(o *Options) { o.Name = "a b" }, errkind.Invalid, `the name of the machine is "a b"`},
 		"image":         {func(o *Options) { o.Image = missing }, errkind.NotFound, missing},
-		"other image":   {func(o *Options) { o.Image = write(t, "x", "text") }, "", "open image"},
+		"other image":   {func(o *Options) { o.Image = provisiontest.Write(t, "x", "text") }, "", "open image"},
 		"hash": {func(o *Options) {
 			o.Config = []byte(strings.Replace(string(o.Config), "sha384: ignored", "sha384: "+strings.Repeat("1", 96), 1))
 		}, errkind.Corrupt, "open image"},
 		"no ISO":    {func(o *Options) { o.ISO = missing }, "", "open the live image"},
-		"plain ISO": {func(o *Options) { o.ISO = liveImage(t, placeholder(configPath, room)) }, errkind.NotFound, "no placeholder for the configuration of the agent"},
+		"plain ISO": {func(o *Options) { o.ISO = provisiontest.LiveImage(t, placeholder(configPath, room)) }, errkind.NotFound, "no placeholder for the configuration of the agent"},
 		"two places": {func(o *Options) {
-			o.ISO = liveImage(t, placeholder(agentPath, room), placeholder(agentPath, room))
+			o.ISO = provisiontest.LiveImage(t, placeholder(agentPath, room), placeholder(agentPath, room))
 		}, errkind.Invalid, agentPath},
-		"small place": {func(o *Options) { o.ISO = liveImage(t, placeholder(agentPath, 300)) }, errkind.TooLarge, "has room for 300"},
+		"small place": {func(o *Options) { o.ISO = provisiontest.LiveImage(t, placeholder(agentPath, 300)) }, errkind.TooLarge, "has room for 300"},
 		"port":        {func(o *Options) { o.Port = port }, errkind.Unavailable, text("listen for the agent of the machine on port %d", port)},
 		"HTTP port":   {func(o *Options) { o.HTTPPort = port }, errkind.Unavailable, text("listen for requests of the images on port %d", port)},
 	} {
@@ -309,7 +310,9 @@ func TestAnImageThatDoesNotAnswerIsNotReachable(t *testing.T) {
 
 func TestALargeHostConfigurationIsSentOverTheConnectionAlone(t *testing.T) {
 	t.Parallel()
-	r := prepare(t, func(o *Options) { o.ISO = liveImage(t, placeholder(configPath, 200), placeholder(agentPath, room)) })
+	r := prepare(t, func(o *Options) {
+		o.ISO = provisiontest.LiveImage(t, placeholder(configPath, 200), placeholder(agentPath, room))
+	})
 	if notice := <-r.notices; !strings.Contains(notice, "its placeholder in the live image has 200") {
 		t.Error(notice)
 	}
@@ -323,25 +326,15 @@ func TestThePatchedImageIsServedInRanges(t *testing.T) {
 	t.Parallel()
 	r := prepare(t, nil)
 	whole := r.get(r.ISO())
-	var written bytes.Buffer
-	if err := r.WriteISO(t.Context(), &written); err != nil || !bytes.Equal(written.Bytes(), whole) {
-		t.Errorf("the written image differs: %v", err)
+	iso, size := r.ISOContent()
+	if copied, err := io.ReadAll(iso); err != nil || !bytes.Equal(copied, whole) || size != int64(len(whole)) {
+		t.Errorf("the copy differs: %v", err)
 	}
 	for _, span := range [][2]int64{{0, 1}, {2, 10}, {100, 200}, {17000, 17100}, {0, int64(len(whole))}, {int64(len(whole)) - 1, int64(len(whole))}} {
 		got, err := io.ReadAll(io.NewSectionReader(r.iso, span[0], span[1]-span[0]))
 		if err != nil || !bytes.Equal(got, whole[span[0]:span[1]]) {
 			t.Errorf("bytes %v: %v", span, err)
 		}
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.WriteISO(ended, io.Discard); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	closed, _ := net.Pipe()
-	_ = closed.Close()
-	if err := r.WriteISO(t.Context(), closed); err == nil {
-		t.Error("a fault of the disk is not reported")
 	}
 }
 
@@ -361,7 +354,7 @@ func TestEachRunHasItsOwnAuthority(t *testing.T) {
 func TestTheDefaultsAreThoseOfTheHost(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	o.Name, o.Address, o.Loopback = "", "", false
+	o.Name, o.Address, o.Loopback = "", "", true
 	o.Config = []byte(hostconfigtest.Document(t, "single") + "trident: {disable: true}\n")
 	if strings.Contains(hostconfigtest.Document(t, "single"), "\ntrident:") {
 		t.Skip("the document has the section")

@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -111,25 +109,5 @@ func (r *Run) phonehome(w http.ResponseWriter, req *http.Request) {
 	select {
 	case r.reports <- got:
 	default:
-	}
-}
-
-// copyAll copies until the end, or until ctx ends.
-func copyAll(ctx context.Context, w io.Writer, from io.Reader) error {
-	buffer := make([]byte, 1<<20)
-	for {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		n, err := from.Read(buffer)
-		if _, err := w.Write(buffer[:n]); err != nil {
-			return errkind.With(errkind.Unavailable, fmt.Errorf("write the live image: %w", err))
-		}
-		if err == io.EOF { //nolint:errorlint // of a SectionReader, which does not wrap it
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the live image: %w", err)
-		}
 	}
 }

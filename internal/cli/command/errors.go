@@ -72,3 +72,17 @@ func AsUpstream(err error) error {
 	}
 	return UpstreamError{err}
 }
+
+// SetupError is the error of a command that ended before Trident on a host did anything, or
+// without an answer of that Trident: its exit code is 1.
+type SetupError struct{ error }
+
+func (e SetupError) Unwrap() error { return e.error }
+
+// AsSetup returns err as a SetupError; nil stays nil.
+func AsSetup(err error) error {
+	if err == nil {
+		return nil
+	}
+	return SetupError{err}
+}

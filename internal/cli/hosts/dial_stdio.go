@@ -18,8 +18,8 @@ type dialStdioOptions struct {
 	stdin io.Reader
 }
 
-// NewDialStdioCommand returns the command that a client runs on a host through ssh.
-func NewDialStdioCommand(a *command.App) *cobra.Command { return newDialStdioCommand(a, dialStdio) }
+// newDialStdioCommand returns the command that a client runs on a host through ssh.
+func newDialStdioCommand(a *command.App) *cobra.Command { return newDialStdioCommand(a, dialStdio) }
 
 func newDialStdioCommand(a *command.App, run func(context.Context, *dialStdioOptions) error) *cobra.Command {
 	o := &dialStdioOptions{app: a, stdin: os.Stdin}

@@ -1,5 +1,6 @@
-// Package hosts has the commands below trident hosts, which give names to hosts and check
-// that they can be reached, and the far side of a connection through SSH.
+// Package hosts has the commands about other hosts: those below trident hosts, which give names
+// to hosts and check that they can be reached, the far side of a connection through SSH, and
+// the commands to which hosts connect, listen and provision.
 package hosts
 
 import (
@@ -13,12 +14,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/listen"
+	"github.com/trident-project/trident/internal/cli/provision"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/hosts"
 )
 
-// Command returns the group hosts.
-func Command(a *command.App) *cobra.Command {
+// Runner runs a command line of trident with the given streams, and returns its exit code.
+type Runner = listen.Runner
+
+// Commands returns the commands. They work on this machine, so they refuse --host.
+func Commands(a *command.App, run Runner) []*cobra.Command {
+	return command.OnThisHost(group(a), newDialStdioCommand(a), listen.Command(a, run), provision.Command(a))
+}
+
+func group(a *command.App) *cobra.Command {
 	return command.Group("hosts", "Give names to hosts, and check that they can be reached",
 		newAddCommand(a, add), newListCommand(a, list), newRemoveCommand(a, remove), newCheckCommand(a, check))
 }

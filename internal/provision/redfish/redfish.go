@@ -28,6 +28,7 @@ const (
 	powerTime   = 2 * time.Minute // until a machine is off
 	pollPause   = time.Second
 	maxMembers  = 64 // of a collection that are read
+	maxManagers = 8  // of a system that are read
 )
 
 // Options say how to reach a controller.
@@ -243,7 +244,7 @@ func (c *Client) cd(ctx context.Context, s *system) (*media, error) {
 	if s.VirtualMedia.ID != "" {
 		places = append(places, s.VirtualMedia.ID)
 	}
-	for _, m := range s.Links.ManagedBy {
+	for _, m := range s.Links.ManagedBy[:min(len(s.Links.ManagedBy), maxManagers)] {
 		var manager struct{ VirtualMedia link }
 		if _, err := c.get(ctx, m.ID, &manager); err != nil {
 			return nil, err
