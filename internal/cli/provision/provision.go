@@ -6,17 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/provision"
 )
@@ -102,14 +97,17 @@ type provisioned struct {
 	Disk string `json:"disk,omitempty"`
 }
 
+// say prints a sentence for the person who waits.
+type say func(format string, args ...any)
+
 // starter starts the machine, and ends what it has started.
 type starter interface {
 	// check finds faults before anything is served. It may complete the options.
 	check(context.Context, *provision.Options) error
 	// start begins to boot the live image. It calls failed if the machine ends later.
-	start(ctx context.Context, r *provision.Run, failed func(error)) error
+	start(ctx context.Context, r *provision.Run, say say, failed func(error)) error
 	// end undoes start, and returns when nothing of it is left.
-	end()
+	end(say)
 }
 
 func run(ctx context.Context, o *options) error {
@@ -120,13 +118,18 @@ func run(ctx context.Context, o *options) error {
 	return command.AsSetup(command.Interrupted(ctx, err))
 }
 
-func provisionMachine(ctx context.Context, o *options) (err error) {
-	progress := terminal.NewProgress(&o.app.Streams)
-	defer progress.End()
-	machine, err := o.starter(progress)
+func provisionMachine(ctx context.Context, o *options) error {
+	machine, err := o.starter()
 	if err != nil {
 		return err
 	}
+	return provisionWith(ctx, o, machine)
+}
+
+// provisionWith provisions a machine that has its own way to start.
+func provisionWith(ctx context.Context, o *options, machine starter) (err error) {
+	progress := terminal.NewProgress(&o.app.Streams)
+	defer progress.End()
 	settings := o.run
 	settings.Notice = func(s string) { progress.Line("%s", terminal.Line(s)) }
 	settings.Logger = slog.New(slog.NewTextHandler(o.app.Stderr, &slog.HandlerOptions{Level: o.app.Verbosity}))
@@ -142,9 +145,9 @@ func provisionMachine(ctx context.Context, o *options) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	running, stop := context.WithCancelCause(ctx)
-	defer machine.end() // before the servers
+	defer machine.end(progress.Line) // before the servers
 	defer stop(nil)
-	if err := machine.start(running, r, stop); err != nil {
+	if err := machine.start(running, r, progress.Line, stop); err != nil {
 		return err
 	}
 	result, err := o.follow(running, r, progress)
@@ -178,77 +181,24 @@ func (o *options) show(result provision.Result) error {
 	})
 }
 
-func (o *options) starter(progress *terminal.Progress) (starter, error) {
+func (o *options) starter() (starter, error) {
 	switch {
 	case o.disk != "":
-		return o.newVirtual(progress)
+		return o.newVirtual()
 	case o.redfish.url != "":
-		return o.redfish.newController(progress)
+		return o.redfish.newController()
 	}
-	return byHand{progress}, nil
+	return byHand{}, nil
 }
 
 // byHand is a machine that a person boots.
-type byHand struct{ progress *terminal.Progress }
+type byHand struct{}
 
 func (byHand) check(context.Context, *provision.Options) error { return nil }
-func (byHand) end()                                            {}
+func (byHand) end(say)                                         {}
 
-func (b byHand) start(_ context.Context, r *provision.Run, _ func(error)) error {
-	b.progress.Line("Boot the machine from %s", r.ISO())
-	b.progress.Line("Keep this address secret: the image has the key of the machine")
+func (byHand) start(_ context.Context, r *provision.Run, say say, _ func(error)) error {
+	say("Boot the machine from %s", r.ISO())
+	say("Keep this address secret: the image has the key of the machine")
 	return nil
-}
-
-// virtual is a machine in QEMU.
-type virtual struct {
-	machine  virtualMachine
-	progress *terminal.Progress
-	all      sync.WaitGroup
-	stop     context.CancelFunc
-}
-
-// virtualMachine is qemu.Machine, which tests replace.
-type virtualMachine interface {
-	Create() error
-	Run(ctx context.Context, iso io.Reader, size int64) error
-	Log() string
-}
-
-func (v *virtual) check(_ context.Context, o *provision.Options) error {
-	o.Address, o.Loopback = qemuHost, true
-	return nil
-}
-
-func (v *virtual) start(ctx context.Context, r *provision.Run, failed func(error)) error {
-	if err := v.machine.Create(); err != nil {
-		return err
-	}
-	v.progress.Line("The machine boots in QEMU; its serial port writes to %s", v.machine.Log())
-	ctx, v.stop = context.WithCancel(ctx)
-	iso, size := r.ISOContent()
-	v.all.Go(func() {
-		if err := v.machine.Run(ctx, iso, size); err != nil {
-			failed(err)
-		}
-	})
-	return nil
-}
-
-func (v *virtual) end() {
-	if v.stop != nil {
-		v.stop()
-	}
-	v.all.Wait()
-}
-
-// ejectTime bounds the removal of the live image from a virtual CD.
-const ejectTime = 30 * time.Second
-
-func bytesOf(flag, text string) (int64, error) {
-	n, err := bytesize.Parse(text)
-	if err != nil {
-		return 0, errkind.With(errkind.Invalid, fmt.Errorf("--%s: %w", flag, err))
-	}
-	return n, nil
 }
