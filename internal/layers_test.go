@@ -33,7 +33,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-gateway", "internal/gateway/command"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/listen"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/listen internal/cli/provision internal/errkind internal/linux/outfile"},
 	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
 	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind internal/errkind/grpckind proto/wire"},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
@@ -45,6 +45,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/image", "internal/isopatch internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/listen", "internal/cli/command internal/cli/terminal internal/errkind internal/linux/regfile proto/client"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
+	{"internal/cli/provision", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/linux/filekind internal/linux/regfile internal/provision internal/provision/qemu internal/provision/redfish"},
 	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
 	{"internal/cli/sysext", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/extension internal/linux/ddi internal/linux/outfile internal/linux/regfile internal/trust internal/version"},
 	{"internal/cli/command/commandtest", "internal/cli/command internal/cli/terminal"},
@@ -55,6 +56,10 @@ var layers = []struct{ pkg, may string }{
 	{"internal/daemon", "internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind internal/diagnose"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
+	{"internal/provision/provisiontest", "internal/gateway/connect internal/image internal/isopatch proto/client/clienttest"},
+	{"internal/provision/qemu", "internal/errkind internal/linux/run"},
+	{"internal/provision/redfish", "internal/errkind"},
+	{"internal/provision", "internal/errkind internal/fetch internal/hostconfig internal/hostconfig/rules internal/image internal/isopatch internal/linux/regfile proto/client"},
 	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
 	{"internal/gateway/connect/connecttest", ""},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
@@ -182,6 +187,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 
 // commands are the packages that read the command line of trident.
 const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen"
+const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/image internal/cli/listen internal/cli/operation internal/cli/provision internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
