@@ -94,7 +94,8 @@ daemon tridentd: that of this host, or with --host those of other hosts. validat
 offline-initialize and the commands below sysext, image and feed need no daemon.
 
 Results go to standard output; progress, logs and errors go to standard error.
-Exit codes: 0 success, 1 no connection to the daemon, 2 the command failed or was
+Exit codes: 0 success, 1 no connection to the daemon (or, of provision, to the
+machine), 2 the command failed or was
 used wrongly, 3 the host did not reboot, 5 Trident refused an image, 6 the host is
 busy, 7 Trident tried a new version and rolled it back, 124 the command took longer
 than --timeout, 130 the command was interrupted. install, update, commit, rollback,

@@ -151,7 +151,7 @@ func (r *Run) patches(found []isopatch.Placeholder, agent []byte) ([]isopatch.Pa
 		return out, nil
 	}
 	err := errkind.Errorf(errkind.NotFound, "it has no placeholder for the configuration of the agent (%s, or an earlier name)", agentPath)
-	return nil, errkind.WithHint(err, "Use a live image that has one, and that was not patched before: make live-iso.")
+	return nil, errkind.WithHint(err, "Use a live image that has one and was not patched before. See docs/provisioning.md.")
 }
 
 // Towards returns the address of this host from which packets to a host:port are sent.

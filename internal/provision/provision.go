@@ -108,14 +108,15 @@ func Prepare(ctx context.Context, o Options) (_ *Run, err error) {
 		return nil, err
 	}
 	r.machine = newMachine(r.options.Notice)
-	if err := r.checkImage(ctx); err != nil {
-		return nil, err
-	}
 	if err := r.listen(ctx); err != nil {
 		return nil, err
 	}
+	of := r.config.Spec().Image // before patch completes it
 	iso, err := r.patch(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.checkImage(ctx, of); err != nil {
 		return nil, err
 	}
 	return r, r.serve(iso)
@@ -137,8 +138,7 @@ func (r *Run) readConfig() error {
 
 // checkImage reads the headers and the metadata of the OS image. It does not read an image
 // that lies in the live system.
-func (r *Run) checkImage(ctx context.Context) error {
-	of := r.config.Spec().Image
+func (r *Run) checkImage(ctx context.Context, of *hostconfig.Image) error {
 	source := fetch.Source{URL: string(of.URL)}
 	switch {
 	case r.options.Image != "":

@@ -301,9 +301,7 @@ func TestAnImageThatDoesNotAnswerIsNotReachable(t *testing.T) {
 	address := server.Addr().String()
 	_ = server.Close()
 	o.Image, o.Config = "", []byte(strings.Replace(string(o.Config), "https://example.org/os.cosi", "http://"+address+"/os.cosi", 1))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Prepare(ctx, o); err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(client.Hint(err), "image.url") {
+	if _, err := Prepare(t.Context(), o); err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(client.Hint(err), "image.url") {
 		t.Errorf("%v (%s)", err, client.Hint(err))
 	}
 }

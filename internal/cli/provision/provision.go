@@ -39,7 +39,8 @@ data on the disks of the machine are lost.
 the management controller of a machine boot the image once. Without both, boot the
 image that the command serves by other means.
 
-The live image needs a placeholder for the configuration of the agent: make live-iso.
+The live image needs a placeholder for the configuration of the agent: see
+docs/provisioning.md.
 The machine needs to reach this host. It reports its end to this host, unless
 trident.phonehome of HOSTCONFIG names another; with --with-agent the installed
 system connects too.
@@ -159,7 +160,7 @@ func provisionWith(ctx context.Context, o *options, machine starter) (err error)
 
 // follow installs the machine with progress.
 func (o *options) follow(ctx context.Context, r *provision.Run, progress *terminal.Progress) (provision.Result, error) {
-	progress.Line("Waiting for the machine %s to connect to %s", r.Name(), r.Agent())
+	progress.Line("Waiting for %s to connect to %s", r.Name(), r.Agent())
 	address, err := r.Await(ctx)
 	if err != nil {
 		return provision.Result{}, err

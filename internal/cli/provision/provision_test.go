@@ -155,7 +155,7 @@ func TestAnInterruptEndsTheCommand(t *testing.T) {
 	t.Parallel()
 	ctx, interrupt := context.WithCancelCause(t.Context())
 	s := begin(t, ctx, nil)
-	s.screen.after(t, "Waiting for the machine m1")
+	s.screen.after(t, "Waiting for m1")
 	interrupt(command.ErrInterrupted)
 	if got := <-s.end; !errors.Is(got.err, command.ErrInterrupted) {
 		t.Errorf("%v", got.err)
@@ -236,7 +236,7 @@ func TestAVirtualMachineEndsWithTheCommand(t *testing.T) {
 		end := make(chan error, 1)
 		go func() { end <- provisionWith(ctx, o, v) }()
 		if name == "interrupt" {
-			if line := s.after(t, "Waiting for the machine m1 to connect to "); !strings.HasPrefix(line, "10.0.2.2:") {
+			if line := s.after(t, "Waiting for m1 to connect to "); !strings.HasPrefix(line, "10.0.2.2:") {
 				t.Error(line)
 			}
 			interrupt(command.ErrInterrupted)
