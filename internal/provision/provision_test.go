@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -291,17 +292,13 @@ func TestFaultsAreFoundBeforeTheWait(t *testing.T) {
 	}
 }
 
-func TestAnImageThatDoesNotAnswerIsNotReachable(t *testing.T) {
+func TestAnImageThatItsServerDoesNotHaveIsFoundMissing(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	server, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := server.Addr().String()
-	_ = server.Close()
-	o.Image, o.Config = "", []byte(strings.Replace(string(o.Config), "https://example.org/os.cosi", "http://"+address+"/os.cosi", 1))
-	if _, err := Prepare(t.Context(), o); err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(client.Hint(err), "image.url") {
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	o.Image, o.Config = "", []byte(strings.Replace(string(o.Config), "https://example.org/os.cosi", server.URL+"/os.cosi", 1))
+	if _, err := Prepare(t.Context(), o); err == nil || !strings.Contains(err.Error(), "404") || !strings.Contains(client.Hint(err), "image.url") {
 		t.Errorf("%v (%s)", err, client.Hint(err))
 	}
 }
