@@ -18,7 +18,6 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/connect/connecttest"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/provision/provisiontest"
 	"github.com/trident-project/trident/proto/client"
@@ -350,10 +349,7 @@ func TestTheDefaultsAreThoseOfTheHost(t *testing.T) {
 	t.Parallel()
 	o := options(t)
 	o.Name, o.Address, o.Loopback = "", "", true
-	o.Config = []byte(hostconfigtest.Document(t, "single") + "trident: {disable: true}\n")
-	if strings.Contains(hostconfigtest.Document(t, "single"), "\ntrident:") {
-		t.Skip("the document has the section")
-	}
+	o.Config = []byte(provisiontest.HostConfiguration + "trident: {disable: true}\n")
 	r, err := Prepare(t.Context(), o)
 	if err != nil {
 		if errkind.Of(err) == errkind.Precondition {

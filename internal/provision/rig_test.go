@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/provision/provisiontest"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
@@ -37,7 +36,7 @@ func placeholder(path string, size int) string { return provisiontest.Placeholde
 func options(t *testing.T) Options {
 	t.Helper()
 	return Options{
-		Config: []byte(hostconfigtest.Document(t, "single")), Image: provisiontest.OSImage(t), ISO: provisiontest.LiveImage(t),
+		Config: []byte(provisiontest.HostConfiguration), Image: provisiontest.OSImage(t), ISO: provisiontest.LiveImage(t),
 		Address: "127.0.0.1", Name: "m1",
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/command/commandtest"
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/provision"
 	"github.com/trident-project/trident/internal/provision/provisiontest"
 	"github.com/trident-project/trident/proto/client/clienttest"
@@ -82,7 +81,7 @@ func newOptions(t *testing.T) (*options, *screen, *bytes.Buffer) {
 	a, stdout, _ := commandtest.New()
 	s := &screen{lines: make(chan string, 1000)}
 	a.Stderr = s
-	o := &options{app: a, size: "1M", memory: "256M", config: provisiontest.Write(t, "host.yaml", hostconfigtest.Document(t, "single"))}
+	o := &options{app: a, size: "1M", memory: "256M", config: provisiontest.Write(t, "host.yaml", provisiontest.HostConfiguration)}
 	o.run = provision.Options{ISO: provisiontest.LiveImage(t), Image: provisiontest.OSImage(t), Address: "127.0.0.1", Name: "m1"}
 	return o, s, stdout
 }

@@ -24,6 +24,25 @@ import (
 // Room is the size of upstream's placeholders, in bytes.
 const Room = 17055
 
+// HostConfiguration is a document that installs the image of OSImage.
+const HostConfiguration = `image:
+  url: https://example.org/os.cosi
+  sha384: ignored
+storage:
+  disks:
+  - id: disk
+    device: /dev/vda
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 64M}
+    - {id: root, type: root, size: 4G}
+    - {id: state, size: 128M}
+  filesystems:
+  - {deviceId: esp, mountPoint: /boot/efi}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: state, source: new, mountPoint: /var/lib/trident}
+`
+
 // Placeholder returns a placeholder of size bytes.
 func Placeholder(path string, size int) string {
 	head := isopatch.Magic + ":" + path + ":"

@@ -3,20 +3,14 @@
 package redfish
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -75,38 +69,6 @@ func New(o Options) (*Client, error) {
 func (c *Client) Host() string {
 	port := cmp.Or(c.base.Port(), map[string]string{"https": "443", "http": "80"}[c.base.Scheme])
 	return net.JoinHostPort(c.base.Hostname(), port)
-}
-
-// link is a reference to another resource.
-type link struct {
-	ID string `json:"@odata.id"`
-}
-
-type action struct {
-	Target string `json:"target"`
-}
-
-// system is what the client reads of a ComputerSystem.
-type system struct {
-	ID           string `json:"Id"`
-	PowerState   string
-	VirtualMedia link
-	Actions      struct {
-		Reset action `json:"#ComputerSystem.Reset"`
-	}
-	Links struct{ ManagedBy []link }
-
-	path, etag string
-}
-
-// media is what the client reads of a VirtualMedia.
-type media struct {
-	MediaTypes []string
-	Inserted   bool
-	Actions    struct {
-		Insert action `json:"#VirtualMedia.InsertMedia"`
-		Eject  action `json:"#VirtualMedia.EjectMedia"`
-	}
 }
 
 // Check finds the system and its virtual CD, and changes nothing. It fails with Denied for a
@@ -201,181 +163,6 @@ func (c *Client) turnOff(ctx context.Context, s *system) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// system finds the system to boot.
-func (c *Client) system(ctx context.Context) (*system, error) {
-	var root struct{ Systems link }
-	if _, err := c.get(ctx, "/redfish/v1/", &root); err != nil {
-		return nil, err
-	}
-	members, err := c.members(ctx, root.Systems.ID)
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, m := range members {
-		s, err := c.systemAt(ctx, m.ID)
-		if err != nil {
-			return nil, err
-		}
-		if s.ID == c.options.System || (c.options.System == "" && len(members) == 1) {
-			return s, nil
-		}
-		ids = append(ids, s.ID)
-	}
-	err = errkind.Errorf(errkind.NotFound, "the service has %d systems, and none of them is %q", len(ids), c.options.System)
-	if len(ids) > 0 {
-		err = errkind.WithHint(err, "Choose one with --redfish-system: %s", strings.Join(ids, ", "))
-	}
-	return nil, err
-}
-
-func (c *Client) systemAt(ctx context.Context, path string) (*system, error) {
-	s := &system{path: path}
-	var err error
-	s.etag, err = c.get(ctx, path, s)
-	return s, err
-}
-
-// cd finds the virtual CD of a system: among its own media, or else those of its managers.
-func (c *Client) cd(ctx context.Context, s *system) (*media, error) {
-	var places []string
-	if s.VirtualMedia.ID != "" {
-		places = append(places, s.VirtualMedia.ID)
-	}
-	for _, m := range s.Links.ManagedBy[:min(len(s.Links.ManagedBy), maxManagers)] {
-		var manager struct{ VirtualMedia link }
-		if _, err := c.get(ctx, m.ID, &manager); err != nil {
-			return nil, err
-		}
-		if manager.VirtualMedia.ID != "" {
-			places = append(places, manager.VirtualMedia.ID)
-		}
-	}
-	for _, place := range places {
-		members, err := c.members(ctx, place)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range members {
-			var one media
-			if _, err := c.get(ctx, m.ID, &one); err != nil {
-				return nil, err
-			}
-			isCD := slices.Contains(one.MediaTypes, "CD") || slices.Contains(one.MediaTypes, "DVD")
-			if isCD && one.Actions.Insert.Target != "" {
-				return &one, nil
-			}
-		}
-	}
-	return nil, errkind.Errorf(errkind.Unsupported, "the system %s has no virtual CD that takes an image (#VirtualMedia.InsertMedia)", s.ID)
-}
-
-func (c *Client) members(ctx context.Context, path string) ([]link, error) {
-	var collection struct{ Members []link }
-	if _, err := c.get(ctx, path, &collection); err != nil {
-		return nil, err
-	}
-	return collection.Members[:min(len(collection.Members), maxMembers)], nil
-}
-
-// get reads a resource and returns its ETag.
-func (c *Client) get(ctx context.Context, path string, to any) (etag string, err error) {
-	header, body, err := c.do(ctx, http.MethodGet, path, nil, "")
-	if err != nil {
-		return "", err
-	}
-	if err := json.Unmarshal(body, to); err != nil {
-		return "", errkind.Errorf(errkind.Incompatible, "read %s: the answer is not a resource of Redfish: %w", path, err)
-	}
-	return header.Get("ETag"), nil
-}
-
-func (c *Client) post(ctx context.Context, path string, body any) error {
-	return c.send(ctx, http.MethodPost, path, body, "")
-}
-
-func (c *Client) send(ctx context.Context, method, path string, body any, etag string) error {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	_, _, err = c.do(ctx, method, path, text, etag)
-	return err
-}
-
-// do makes one request. It refuses references to another host, and follows no redirection.
-func (c *Client) do(ctx context.Context, method, path string, body []byte, etag string) (http.Header, []byte, error) {
-	ref, err := url.Parse(path)
-	if err != nil || path == "" || ref.Host != "" || ref.Scheme != "" || !strings.HasPrefix(ref.Path, "/") {
-		return nil, nil, errkind.Errorf(errkind.Incompatible, "the service refers to %.200q, which is not a path on it", path)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base.ResolveReference(ref).String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, nil, err
-	}
-	req.SetBasicAuth(c.options.User, c.options.Password)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("OData-Version", "4.0")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if etag != "" {
-		req.Header.Set("If-Match", etag)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, nil, failed(ctx, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return nil, nil, errkind.With(errkind.Unavailable, fmt.Errorf("%s %s: %w", method, path, err))
-	case len(text) > maxAnswer:
-		return nil, nil, errkind.Errorf(errkind.TooLarge, "%s %s: the answer has more than %d bytes", method, path, maxAnswer)
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return nil, nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "%s %s: the service answers %q", method, path, resp.Status), "See --user and --password-file.")
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return nil, nil, errkind.Errorf(errkind.Unavailable, "%s %s: the service answers %q%s", method, path, resp.Status, reason(text))
-	}
-	return resp.Header, text, nil
-}
-
-// failed returns the error of a request that got no answer.
-func failed(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return errkind.WithHint(errkind.With(errkind.TLS, err), "Name the authority of the service with --redfish-ca.")
-	}
-	return errkind.With(errkind.Unavailable, err)
-}
-
-// reason returns the message of an error response (DSP0266, 8.6), with ": " before it.
-func reason(body []byte) string {
-	var answer struct {
-		Error struct {
-			Message  string                     `json:"message"`
-			Extended []struct{ Message string } `json:"@Message.ExtendedInfo"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(body, &answer) != nil {
-		return ""
-	}
-	text := answer.Error.Message
-	if len(answer.Error.Extended) > 0 {
-		text = cmp.Or(answer.Error.Extended[0].Message, text)
-	}
-	if text == "" {
-		return ""
-	}
-	return fmt.Sprintf(": %.500s", text)
 }
 
 func (c *Client) wrap(doing string, err error) error {
