@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/connect"
 	"github.com/trident-project/trident/internal/gateway/connect/connecttest"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
@@ -243,6 +244,56 @@ func TestOnlyTheFirstOfTwoMachinesIsInstalled(t *testing.T) {
 	m.connected(from("192.0.2.3")) // the installed system has another address
 	if address, _ := m.known(); address != "192.0.2.3" || m.isOther("192.0.2.3") || len(notices) != 1 {
 		t.Errorf("%s, %q", address, notices)
+	}
+}
+
+// Another machine, at another address, boots the same image while the first one is installed,
+// and connects again and again. The installation and its end are those of the first.
+func TestASecondMachineDoesNotDisturb(t *testing.T) {
+	t.Parallel()
+	r := prepare(t, func(o *Options) { o.WithAgent = true })
+	live := clienttest.New(clienttest.Config{HostID: "live", Script: installation()})
+	stop := r.boot(live)
+	c, _, err := connect.Parse(r.read("/trident_cdrom/rcp-agent.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := tls.X509KeyPair(c.TLS.Certificate, c.TLS.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := func() *tls.Conn {
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		conn, err := tls.DialWithDialer(dialer, "tcp", c.ClientAddress, &tls.Config{RootCAs: r.keys.pool, ServerName: connect.ServerName, Certificates: []tls.Certificate{own}})
+		if err != nil {
+			t.Error(err)
+		}
+		return conn
+	}
+	refused := make(chan error, 1)
+	got, err := r.Install(t.Context(), func(e *client.Event) {
+		switch {
+		case e.GetProgress() != nil:
+			conn := second()
+			if notice := <-r.notices; !strings.Contains(notice, "Another machine, at 127.0.0.2") {
+				t.Error(notice)
+			}
+			go func() {
+				_, err := conn.Read(make([]byte, 1))
+				refused <- err
+			}()
+		case e.GetChange().GetWaiting() == "reboot":
+			go func() {
+				stop()
+				<-refused // the run has tried it, and closed it
+				provisiontest.Agent(t, []byte(r.installed(live).agent), clienttest.New(clienttest.Config{
+					HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}},
+				}))
+			}()
+		}
+	})
+	if err != nil || got != (Result{Name: "m1", Address: "127.0.0.1", IsConnected: true}) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
