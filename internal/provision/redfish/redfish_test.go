@@ -25,7 +25,8 @@ type controller struct {
 
 	mu       sync.Mutex
 	power    string
-	slowOff  int // answers after ForceOff that still say On
+	slowOff  int    // answers after ForceOff that still say PoweringOff
+	polled   func() // called for each of these
 	inserted string
 	boot     map[string]string
 	did      []string
@@ -79,6 +80,9 @@ func (c *controller) resource(path string) (string, bool) {
 	power := c.power
 	if c.power == "Off" && c.slowOff > 0 {
 		c.slowOff--
+		if c.polled != nil {
+			c.polled()
+		}
 		power = "PoweringOff"
 	}
 	text, ok := map[string]string{
@@ -250,8 +254,8 @@ func TestAMachineThatStaysOnIsGivenUp(t *testing.T) {
 	t.Parallel()
 	bmc := newController(t)
 	bmc.slowOff = 1 << 30
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("enough"))
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	bmc.polled = func() { cancel(errors.New("enough")) }
 	if err := bmc.client(nil).Boot(ctx, iso); err == nil || !strings.Contains(err.Error(), "turn the machine off: enough") {
 		t.Error(err)
 	}
