@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -175,7 +176,9 @@ func (r *Run) patch(ctx context.Context) (*overlay, error) {
 		return nil, fmt.Errorf("read the live image %s: %w", r.options.ISO, err)
 	}
 	agent := r.agentConfig()
-	r.complete(agent)
+	if err := r.complete(agent); err != nil {
+		return nil, err
+	}
 	patches, err := r.patches(found, agent)
 	if err != nil {
 		return nil, fmt.Errorf("patch the live image %s: %w", r.options.ISO, err)
@@ -188,8 +191,14 @@ func (r *Run) patch(ctx context.Context) (*overlay, error) {
 	return out, plan.Apply(out)
 }
 
-// complete adds to the Host Configuration what only this run knows.
-func (r *Run) complete(agent []byte) {
+// complete adds to the Host Configuration what only this run knows. It fails with Invalid if
+// --with-agent has no place in it.
+func (r *Run) complete(agent []byte) error {
+	has := func(f hostconfig.AdditionalFile) bool { return f.Destination == agentPath }
+	if r.options.WithAgent && slices.ContainsFunc(r.config.Spec().OS.AdditionalFiles, has) {
+		err := errkind.Errorf(errkind.Invalid, "add the agent to the Host Configuration: os.additionalFiles has %s already", agentPath)
+		return errkind.WithHint(err, "Remove it, or leave --with-agent out: the installed system then connects where that file says.")
+	}
 	r.config = r.config.Amend(func(s *hostconfig.Spec) {
 		if r.options.Image != "" {
 			s.Image.URL = hostconfig.SourceURL(r.url("image.cosi"))
@@ -202,6 +211,10 @@ func (r *Run) complete(agent []byte) {
 			s.OS.AdditionalFiles = append(s.OS.AdditionalFiles, hostconfig.AdditionalFile{Destination: agentPath, Content: &text, Permissions: "0600"})
 		}
 	})
+	if _, report := hostconfig.Parse(r.config.YAML(), rules.Check); report.Err() != nil {
+		return fmt.Errorf("complete the Host Configuration: %w", report.Err())
+	}
+	return nil
 }
 
 // url returns the URL of a thing that is served.

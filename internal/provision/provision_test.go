@@ -285,7 +285,9 @@ func TestASecondMachineDoesNotDisturb(t *testing.T) {
 		case e.GetChange().GetWaiting() == "reboot":
 			go func() {
 				stop()
-				<-refused // the run has tried it, and closed it
+				if err := <-refused; err == nil { // the run has tried the connection, and closed it
+					t.Error("the second machine was spoken to")
+				}
 				provisiontest.Agent(t, []byte(r.installed(live).agent), clienttest.New(clienttest.Config{
 					HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}},
 				}))
@@ -325,8 +327,12 @@ func TestFaultsAreFoundBeforeTheWait(t *testing.T) {
 			o.ISO = provisiontest.LiveImage(t, placeholder(agentPath, room), placeholder(agentPath, room))
 		}, errkind.Invalid, agentPath},
 		"small place": {func(o *Options) { o.ISO = provisiontest.LiveImage(t, placeholder(agentPath, 300)) }, errkind.TooLarge, "has room for 300"},
-		"port":        {func(o *Options) { o.Port = port }, errkind.Unavailable, text("listen for the agent of the machine on port %d", port)},
-		"HTTP port":   {func(o *Options) { o.HTTPPort = port }, errkind.Unavailable, text("listen for requests of the images on port %d", port)},
+		"two agents": {func(o *Options) {
+			o.WithAgent = true
+			o.Config = []byte(string(o.Config) + "os: {additionalFiles: [{destination: /etc/trident/connect.yaml, content: x}]}\n")
+		}, errkind.Invalid, "/etc/trident/connect.yaml"},
+		"port":      {func(o *Options) { o.Port = port }, errkind.Unavailable, text("listen for the agent of the machine on port %d", port)},
+		"HTTP port": {func(o *Options) { o.HTTPPort = port }, errkind.Unavailable, text("listen for requests of the images on port %d", port)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t)

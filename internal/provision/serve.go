@@ -16,6 +16,7 @@ import (
 const (
 	maxReport   = 1 << 20 // bytes
 	headerTime  = 10 * time.Second
+	bodyTime    = time.Minute // of a report
 	idleTime    = 2 * time.Minute
 	maxSendTime = 6 * time.Hour // of one response, such as a whole image on a slow line
 	maxHeader   = 16 << 10
@@ -67,7 +68,8 @@ func (r *Run) serve(iso *overlay) error {
 		http.ServeContent(w, req, "", iso.modified, io.NewSectionReader(iso, 0, iso.size))
 	})
 	mux.HandleFunc("POST /"+r.secret+"/phonehome", r.phonehome)
-	mux.HandleFunc("POST /"+r.secret+"/tracestream", func(_ http.ResponseWriter, req *http.Request) {
+	mux.HandleFunc("POST /"+r.secret+"/tracestream", func(w http.ResponseWriter, req *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 		_, _ = io.Copy(io.Discard, io.LimitReader(req.Body, maxReport))
 	})
 	if r.options.Image != "" {
@@ -87,7 +89,7 @@ func (r *Run) serve(iso *overlay) error {
 		})
 	}
 	r.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: time.Minute, WriteTimeout: maxSendTime, IdleTimeout: idleTime,
+		Handler: mux, ReadHeaderTimeout: headerTime, WriteTimeout: maxSendTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(r.options.Logger.Handler(), slog.LevelDebug),
 	}
 	r.serving.Go(func() { _ = r.server.Serve(r.web) })
@@ -97,6 +99,7 @@ func (r *Run) serve(iso *overlay) error {
 // phonehome takes a report. It keeps the first one that comes after the reboot and says how
 // the servicing ended: before the reboot the connection says more.
 func (r *Run) phonehome(w http.ResponseWriter, req *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 	var got report
 	if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxReport)).Decode(&got); err != nil {
 		http.Error(w, "the body is not a report", http.StatusBadRequest)
