@@ -19,8 +19,6 @@ type dialStdioOptions struct {
 }
 
 // newDialStdioCommand returns the command that a client runs on a host through ssh.
-func newDialStdioCommand(a *command.App) *cobra.Command { return newDialStdioCommand(a, dialStdio) }
-
 func newDialStdioCommand(a *command.App, run func(context.Context, *dialStdioOptions) error) *cobra.Command {
 	o := &dialStdioOptions{app: a, stdin: os.Stdin}
 	return &cobra.Command{

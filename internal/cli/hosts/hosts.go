@@ -25,7 +25,7 @@ type Runner = listen.Runner
 
 // Commands returns the commands. They work on this machine, so they refuse --host.
 func Commands(a *command.App, run Runner) []*cobra.Command {
-	return command.OnThisHost(group(a), newDialStdioCommand(a), listen.Command(a, run), provision.Command(a))
+	return command.OnThisHost(group(a), newDialStdioCommand(a, dialStdio), listen.Command(a, run), provision.Command(a))
 }
 
 func group(a *command.App) *cobra.Command {

@@ -54,7 +54,7 @@ func trident(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	a, out, errs := commandtest.New()
 	root := &cobra.Command{Use: "trident", SilenceErrors: true, SilenceUsage: true, PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.Begin(cmd) }}
 	a.AddFlags(root)
-	root.AddCommand(command.OnThisHost(Command(a), newDialStdioCommand(a))...)
+	root.AddCommand(Commands(a, nil)...)
 	root.SetArgs(args)
 	err = root.ExecuteContext(t.Context())
 	return out.String(), errs.String(), err
