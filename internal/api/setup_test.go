@@ -244,6 +244,17 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"rebuild-plan": func(t *testing.T, f *fixture) {
+			if _, err := hostv1.NewHostServiceClient(f.conn).PlanRebuild(t.Context(), &hostv1.PlanRebuildRequest{}); err != nil {
+				t.Error(err)
+			}
+		},
+		"recovery-key": func(t *testing.T, f *fixture) {
+			req := &hostv1.GetRecoveryKeyRequest{OperationId: "one"}
+			if _, err := hostv1.NewHostServiceClient(f.conn).GetRecoveryKey(t.Context(), req); err != nil {
+				t.Error(err)
+			}
+		},
 		"stream-disk": func(t *testing.T, f *fixture) {
 			streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"})
 		},

@@ -101,6 +101,10 @@ func (b *build) prepareRoot(ctx context.Context) (initrd string, err error) {
 			return "", err
 		}
 	}
+	// Trident cannot remove it later, and every host would have the ID in it.
+	if err := removeAll(b.tree, "var/lib/dbus/machine-id"); err != nil {
+		return "", err
+	}
 	for name, text := range overlayModule {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			return "", err

@@ -106,7 +106,7 @@ func TestAMalformedConfigurationNamesKeyAndLine(t *testing.T) {
 		"control":         {`serverAddress: "/a\nb"`, "must not have control characters"},
 		"proxy":           {"proxy: socks5://x", "proxy: must be the URL of an HTTP proxy"},
 		"backoff":         {"backoff:\n  min: soon", "backoff.min (line 2): must be a time from 100ms to 1h"},
-		"backoff order":   {"backoff: {min: 2m}", "backoff.max: 1m0s is less than backoff.min, 2m0s"},
+		"backoff order":   {"backoff: {min: 2m}", "backoff.max: 25s is less than backoff.min, 2m0s"},
 		"mode text":       {"additionalFiles:\n- {downloadUrl: https://a/, destination: /a, mode: rw}", "additionalFiles[0].mode (line 2): must be a number such as 0755"},
 		"mode decimal":    {"additionalFiles:\n- {downloadUrl: https://a/, destination: /a, mode: 755}", "755 is more than 0777 (511)"},
 		"file URL":        {"additionalFiles:\n- {downloadUrl: 'ftp://a/', destination: /a}", "additionalFiles[0].downloadUrl (line 2): must be an http or https URL"},

@@ -4,17 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
-	"os"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -201,108 +195,4 @@ func (c *session) answers(ctx context.Context, to grpc.ServerStream, from grpc.C
 		return nil
 	}
 	return err
-}
-
-// headerDelay is how long the headers of an answer wait for its first message, so that both
-// leave together. A stream without a message sends its headers alone.
-const headerDelay = time.Millisecond
-
-// headers are the headers of an answer. They are passed on once.
-type headers struct {
-	to grpc.ServerStream
-
-	mu     sync.Mutex
-	header metadata.MD
-	isSent bool
-	timer  *time.Timer
-}
-
-func (h *headers) expect(header metadata.MD) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.header = header
-	h.timer = time.AfterFunc(headerDelay, func() { h.send(true) })
-}
-
-// send sends the headers now, or together with what follows. After the first call it does
-// nothing, so the timer never uses a stream that has ended.
-func (h *headers) send(now bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.isSent {
-		return
-	}
-	h.isSent = true
-	if h.timer != nil {
-		h.timer.Stop()
-	}
-	if len(h.header) == 0 {
-		return
-	}
-	if now {
-		_ = h.to.SendHeader(h.header) // the next message has the error
-		return
-	}
-	_ = h.to.SetHeader(h.header)
-}
-
-// unreachable adds a hint to the status of a tridentd that could not be reached.
-func unreachable(err error) error {
-	st, ok := status.FromError(err)
-	if err == nil || !ok || st.Code() != codes.Unavailable || len(st.Details()) > 0 {
-		return err
-	}
-	return grpckind.Error(errkind.WithHint(errkind.Errorf(errkind.Unavailable, "reach tridentd: %s", st.Message()),
-		"try again; if it stays, see journalctl -u tridentd -u trident-gateway on the host"), nil)
-}
-
-// connection returns the connection to tridentd that belongs to this one.
-func (c *session) connection() (*grpc.ClientConn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.upstream != nil {
-		return c.upstream, nil
-	}
-	conn, err := grpc.NewClient("passthrough:///tridentd",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: dialPause, Multiplier: 1.6, MaxDelay: time.Second}, MinConnectTimeout: dialTime}),
-		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
-		grpc.WithSharedWriteBuffer(true),
-		grpc.WithUserAgent("trident-gateway"))
-	if err != nil {
-		return nil, err
-	}
-	c.upstream = conn
-	return conn, nil
-}
-
-// dial connects to tridentd, and has it started if it does not run. If that connection ends,
-// the caller's connection ends too, after its running calls.
-func (c *session) dial(ctx context.Context) (net.Conn, error) {
-	socket := c.server.state.Load().config.Socket
-	var asked time.Time
-	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-		if err == nil {
-			return &closing{Conn: conn, closed: c.drain}, nil
-		}
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) || c.server.wake == "" {
-			return nil, err
-		}
-		if time.Since(asked) >= time.Second { // again: tridentd may have been about to end
-			asked = time.Now()
-			if werr := os.WriteFile(c.server.wake, []byte{'\n'}, 0o600); werr != nil {
-				return nil, errors.Join(err, werr)
-			}
-		}
-		timer := time.NewTimer(dialPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, err
-		}
-	}
 }

@@ -9,14 +9,11 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,11 +79,6 @@ func New(path, wake string, logger *slog.Logger) (*Server, error) {
 	}
 	s.state.Store(st)
 	return s, nil
-}
-
-func boundsOf(st *state) limit.Bounds {
-	p := st.config.Limits.PerIdentity
-	return limit.Bounds{CallsPerSecond: p.CallsPerSecond, Streams: p.Streams, Connections: p.Connections, BytesPerSecond: int64(p.BytesPerSecond)}
 }
 
 // Listen opens the addresses of the settings. The caller passes the listeners to Serve.
@@ -235,104 +227,4 @@ func (s *Server) stop() {
 		c.abort()
 	}
 	<-done
-}
-
-// watch reloads changed files, and ends sessions whose login is not valid any more.
-func (s *Server) watch(ctx context.Context) {
-	tick := time.NewTicker(reloadEvery)
-	defer tick.Stop()
-	trimmed, before := s.used.Load(), s.used.Load()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		// Idle connections are most of what a gateway has. What handshakes and calls left
-		// behind returns to the kernel once nothing happens.
-		now := s.used.Load()
-		if now == before && now != trimmed {
-			runtime.GC() // each collection halves stacks that are too large
-			debug.FreeOSMemory()
-			trimmed = now
-		}
-		before = now
-		if s.state.Load().hasChanged() {
-			_ = s.Reload() // logged
-		} else {
-			s.endInvalid()
-		}
-	}
-}
-
-// Reload reads all files again. After a failure, which it also logs, the previous settings
-// stay.
-func (s *Server) Reload() error {
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
-	st, err := readState(s.path)
-	if err != nil {
-		s.refused.warn("the previous settings stay", "error", err, "hint", errkind.Hint(err))
-		return err
-	}
-	s.state.Store(st)
-	s.callers.SetBounds(boundsOf(st))
-	s.logger.Info("settings, certificates and tokens are reloaded")
-	s.endInvalid()
-	return nil
-}
-
-// endInvalid ends the sessions that have lost a right that they had, or whose certificate is
-// not valid any more: a running stream must not outlive the permission for it.
-func (s *Server) endInvalid() {
-	st, now := s.state.Load(), s.now()
-	for _, c := range s.open() {
-		if why := c.invalidity(st, now); why != "" {
-			s.logger.Warn("connection ended", "peer", c.peer.String(), "reason", why)
-			c.abort()
-		}
-	}
-}
-
-// tlsConfig returns the TLS settings of the next connection. The gateway itself verifies
-// client certificates, after the handshake: then it can tell the caller what is wrong with
-// one. The handshake proves that the caller has the key.
-func (s *Server) tlsConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{s.state.Load().certificate},
-		ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true,
-	}
-}
-
-// quietLog writes at most one line of a kind in quietTime, with the number of lines that it
-// omitted: strangers can cause such lines without end.
-type quietLog struct {
-	logger *slog.Logger
-
-	mu      sync.Mutex
-	next    map[string]time.Time
-	omitted map[string]int
-}
-
-const quietTime = time.Second
-
-func newQuietLog(l *slog.Logger) *quietLog {
-	return &quietLog{logger: l, next: map[string]time.Time{}, omitted: map[string]int{}}
-}
-
-// warn writes a line. There are few messages, which are constants.
-func (q *quietLog) warn(message string, attrs ...any) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	now := time.Now()
-	if now.Before(q.next[message]) {
-		q.omitted[message]++
-		return
-	}
-	q.next[message] = now.Add(quietTime)
-	if n := q.omitted[message]; n > 0 {
-		attrs = append(attrs, "omitted", n)
-	}
-	q.omitted[message] = 0
-	q.logger.Warn(message, attrs...)
 }

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/rights"
 )
 
@@ -139,84 +138,6 @@ func (c *session) logHandshake(ctx context.Context, err error) {
 	c.server.refused.warn(message, "peer", c.peer.String(), "reason", err)
 }
 
-// enter makes l the login of the connection.
-func (c *session) enter(l *login) error {
-	release, err := c.server.callers.Connect(l.who)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.login, c.release = l, release
-	c.granted = c.server.state.Load().rightsOf(l, c.server.now())
-	c.logged()
-	return nil
-}
-
-// abortStranger ends the connection if the caller has not logged in.
-func (c *session) abortStranger() {
-	c.mu.Lock()
-	isStranger := c.login == nil
-	c.mu.Unlock()
-	if isStranger {
-		c.server.refused.warn("connection ended", "peer", c.peer.String(), "reason", "the caller did not log in")
-		c.abort()
-	}
-}
-
-// invalidity returns why the login of the connection does not count any more, or "".
-func (c *session) invalidity(st *state, now time.Time) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.login == nil {
-		return ""
-	}
-	if c.login.cert != nil {
-		if _, err := st.verify(c.chain, now); err != nil {
-			return err.Error()
-		}
-	}
-	set := st.rightsOf(c.login, now)
-	if c.granted&^set != 0 {
-		return c.login.who + " has lost rights; now it has: " + set.String()
-	}
-	c.granted = set
-	return ""
-}
-
-// authenticate returns who makes a call: the certificate's owner or the token's. A
-// connection has one identity, because it has one connection to tridentd.
-func (c *session) authenticate(authorization []string, now time.Time) (*login, error) {
-	c.mu.Lock()
-	known, refusal, hasCert := c.login, c.refusal, len(c.chain) > 0
-	c.mu.Unlock()
-	switch {
-	case refusal != nil:
-		return nil, refusal
-	case len(authorization) == 0 && known != nil && known.cert != nil:
-		return known, nil
-	case len(authorization) == 0:
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in: the call has neither a client certificate nor a token"),
-			"connect with a certificate, or send the metadata authorization: Bearer TOKEN")
-	case hasCert:
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in: the call has both a client certificate and a token"), "use one of them")
-	}
-	text, err := bearer(authorization)
-	if err != nil {
-		return nil, err
-	}
-	l, err := c.server.state.Load().find(text, now)
-	switch {
-	case err != nil:
-		return nil, err
-	case known == nil:
-		return l, c.enter(l)
-	case known.who != l.who:
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in as %s: this connection belongs to %s", l.who, known.who), "use a connection for each token")
-	}
-	return l, nil
-}
-
 // drain ends the connection after its running calls, and tells the caller to make new calls
 // on another connection. It returns at once.
 func (c *session) drain() {
@@ -249,34 +170,4 @@ func (c *session) close() {
 	if release != nil {
 		release()
 	}
-}
-
-// once is a listener with one connection.
-type once struct {
-	conn net.Conn
-	addr net.Addr
-}
-
-func (o *once) Accept() (net.Conn, error) {
-	if o.conn == nil {
-		return nil, io.EOF
-	}
-	conn := o.conn
-	o.conn = nil
-	return conn, nil
-}
-
-func (o *once) Close() error   { return nil }
-func (o *once) Addr() net.Addr { return o.addr }
-
-// closing is a connection that says when it is closed.
-type closing struct {
-	net.Conn
-	closed func()
-}
-
-func (c *closing) Close() error {
-	err := c.Conn.Close()
-	c.closed()
-	return err
 }

@@ -1,0 +1,87 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/identity"
+)
+
+func defaults() Config {
+	return Config{
+		Listen: []string{DefaultListen}, Socket: DefaultSocket, Tokens: DefaultTokens,
+		TLS: TLS{
+			Certificate: "/etc/trident/gateway/server.crt", Key: "/etc/trident/gateway/server.key",
+			ClientCA: "/etc/trident/gateway/ca.crt", Identity: identity.Kinds(),
+		},
+		Limits: Limits{
+			Connections: 1100, PerSource: 16, HandshakeTime: 10 * time.Second, FailedLogins: 10, KeepAliveEvery: 30 * time.Second,
+			PerIdentity: PerIdentity{CallsPerSecond: 100, Streams: 64, Connections: 16},
+		},
+		Audit: Audit{File: DefaultAudit, MaxSize: 16 << 20, Keep: 4},
+	}
+}
+
+// Parse reads the whole file. An absent setting has its default. Errors are of kind Invalid
+// and name the line and the setting.
+func Parse(text []byte) (*Config, error) {
+	c := defaults()
+	if err := decode(text, &c, strict); err != nil {
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, errkind.With(errkind.Invalid, err)
+	}
+	return &c, nil
+}
+
+func (c *Config) check() error {
+	if len(c.Listen) == 0 {
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "listen has no address"), "leave the setting out to listen on %s", DefaultListen)
+	}
+	for i, address := range c.Listen {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return errkind.WithHint(fmt.Errorf("listen[%d]: %w", i, err), "write host:port: %s", DefaultListen)
+		}
+	}
+	if len(c.TLS.Identity) == 0 {
+		return errkind.Errorf(errkind.Invalid, "tls.identity is empty: no certificate would identify a caller")
+	}
+	for i, kind := range c.TLS.Identity {
+		if !slices.Contains(identity.Kinds(), kind) {
+			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "tls.identity[%d]: unknown kind of name %q", i, kind), "the kinds are uri, dns, email")
+		}
+	}
+	if _, err := newPolicy(c.Rights, c.Revoked); err != nil {
+		return err
+	}
+	return c.checkNumbers()
+}
+
+func (c *Config) checkNumbers() error {
+	l := c.Limits
+	for _, n := range []struct {
+		name             string
+		value, low, high int64
+	}{
+		{"limits.connections", int64(l.Connections), 1, 20000},
+		{"limits.perSource", int64(l.PerSource), 1, 20000},
+		{"limits.failedLogins", int64(l.FailedLogins), 1, 1 << 20},
+		{"limits.perIdentity.callsPerSecond", int64(l.PerIdentity.CallsPerSecond), 1, 1 << 20},
+		{"limits.perIdentity.streams", int64(l.PerIdentity.Streams), 1, 1 << 20},
+		{"limits.perIdentity.connections", int64(l.PerIdentity.Connections), 1, 1 << 20},
+		{"limits.perIdentity.bytesPerSecond", int64(l.PerIdentity.BytesPerSecond), 0, 1 << 50},
+		{"limits.handshakeTime, in milliseconds,", l.HandshakeTime.Milliseconds(), 100, 60_000},
+		{"limits.keepAliveEvery, in seconds,", int64(l.KeepAliveEvery.Seconds()), 10, 3600},
+		{"audit.maxSize", int64(c.Audit.MaxSize), 4096, 1 << 40},
+		{"audit.keep", int64(c.Audit.Keep), 1, 1000},
+	} {
+		if n.value < n.low || n.value > n.high {
+			return errkind.Errorf(errkind.Invalid, "%s is %d, it must be from %d to %d", n.name, n.value, n.low, n.high)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/limit"
+)
+
+func boundsOf(st *state) limit.Bounds {
+	p := st.config.Limits.PerIdentity
+	return limit.Bounds{CallsPerSecond: p.CallsPerSecond, Streams: p.Streams, Connections: p.Connections, BytesPerSecond: int64(p.BytesPerSecond)}
+}
+
+// watch reloads changed files, and ends sessions whose login is not valid any more.
+func (s *Server) watch(ctx context.Context) {
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	trimmed, before := s.used.Load(), s.used.Load()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		// Idle connections are most of what a gateway has. What handshakes and calls left
+		// behind returns to the kernel once nothing happens.
+		now := s.used.Load()
+		if now == before && now != trimmed {
+			runtime.GC() // each collection halves stacks that are too large
+			debug.FreeOSMemory()
+			trimmed = now
+		}
+		before = now
+		if s.state.Load().hasChanged() {
+			_ = s.Reload() // logged
+		} else {
+			s.endInvalid()
+		}
+	}
+}
+
+// Reload reads all files again. After a failure, which it also logs, the previous settings
+// stay.
+func (s *Server) Reload() error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	st, err := readState(s.path)
+	if err != nil {
+		s.refused.warn("the previous settings stay", "error", err, "hint", errkind.Hint(err))
+		return err
+	}
+	s.state.Store(st)
+	s.callers.SetBounds(boundsOf(st))
+	s.logger.Info("settings, certificates and tokens are reloaded")
+	s.endInvalid()
+	return nil
+}
+
+// endInvalid ends the sessions that have lost a right that they had, or whose certificate is
+// not valid any more: a running stream must not outlive the permission for it.
+func (s *Server) endInvalid() {
+	st, now := s.state.Load(), s.now()
+	for _, c := range s.open() {
+		if why := c.invalidity(st, now); why != "" {
+			s.logger.Warn("connection ended", "peer", c.peer.String(), "reason", why)
+			c.abort()
+		}
+	}
+}
+
+// tlsConfig returns the TLS settings of the next connection. The gateway itself verifies
+// client certificates, after the handshake: then it can tell the caller what is wrong with
+// one. The handshake proves that the caller has the key.
+func (s *Server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{s.state.Load().certificate},
+		ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true,
+	}
+}
