@@ -87,7 +87,7 @@ func connectError(target string, err error) error {
 		hint = "No process listens on the socket. Start the socket again: systemctl restart tridentd.socket"
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		kind, hint = errkind.Untrusted, "Trust the authority that signed the server's certificate: see WithTLS."
+		kind, hint = errkind.Untrusted, "Trust the authority that signed the server's certificate: see WithTLS, or trident hosts add --ca."
 	}
 	return &ConnectError{target, errkind.WithHint(errkind.With(kind, err), "%s", hint)}
 }

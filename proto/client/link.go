@@ -222,7 +222,7 @@ func whyShaken(ctx context.Context, err, fault error) error {
 	// crypto/tls reports an alert in this form; it has no type for it.
 	if alert, ok := errors.AsType[*net.OpError](fault); ok && alert.Op == "remote error" {
 		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses this client: %w", alert.Err)),
-			"It may require a client certificate that it trusts: see WithTLS.")
+			"It may require a client certificate that it trusts: see WithTLS, or trident hosts add --certificate.")
 	}
 	for _, known := range []error{fault, err} { // of our own connections and tokens
 		if errkind.Of(known) != errkind.Internal {
