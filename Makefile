@@ -73,7 +73,7 @@ demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctr
 .PHONY: test
 test: ## Run the tests that need neither root nor a VM (PACKAGES=./internal/fetch for some)
 	@$(NEED) go
-	GOGC=400 go test -vet=off $(or $(PACKAGES),./...)
+	GOGC=400 go test -vet=off -timeout 20m $(or $(PACKAGES),./...)
 
 .PHONY: test-root
 test-root: ## Run the tests on loop devices, packages and containers (as root; PACKAGES=... for some)

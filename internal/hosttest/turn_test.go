@@ -43,7 +43,8 @@ func TestARareCaseHasItsTurnOnce(t *testing.T) {
 			t.Errorf("case %d runs %d times", n, ran)
 		}
 	}
-	if t.Setenv(everyCut, "1"); !InTurnOf(1, rarity) || !InTurnOf(2, rarity) {
-		t.Error("a rare case does not run with all others")
+	landing = func() int { return 7 }
+	if t.Setenv(everyCut, "1"); !InTurnOf(1, rarity) || InTurnOf(2, rarity) || InTurnOf(3, rarity) || !InTurnOf(4, rarity) {
+		t.Error("not every third rare case runs with all others")
 	}
 }
