@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func TestADaemonThatCannotBeReplacedSaysWhyInEveryCall(t *testing.T) {
 	if err == nil {
 		_, err = stream.Recv()
 	}
-	if kind, hint, _ := grpckind.FromError(err); err == io.EOF || kind != errkind.Unsupported || hint != "pull an image" || !strings.Contains(err.Error(), "activate trident: it is in a container") {
+	if kind, hint, _ := grpckind.FromError(err); errors.Is(err, io.EOF) || kind != errkind.Unsupported || hint != "pull an image" || !strings.Contains(err.Error(), "activate trident: it is in a container") {
 		t.Errorf("%s: %v; %s", kind, err, hint)
 	}
 	if status, err := self.GetStatus(soon(t), &selfv1.GetStatusRequest{}); err != nil || status.GetRunningVersion() != "1.2.3" {

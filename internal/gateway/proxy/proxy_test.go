@@ -104,7 +104,7 @@ func TestTheEndOfACallerEndsTheCallInTridentd(t *testing.T) {
 	if err := call(short, conn, watchOp); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call over its deadline: %v", err)
 	}
-	<-f.backend.ended
+	_ = <-f.backend.ended
 }
 
 func TestAMessageOverTheLimitIsRefusedWithTheReason(t *testing.T) {
@@ -230,7 +230,7 @@ func TestTokens(t *testing.T) {
 	if err := errors.Join(l.Revoke("ci", time.Now()), l.Write(f.path("tokens"), os.Getegid()), f.server.Reload()); err != nil {
 		t.Fatal(err)
 	}
-	<-f.backend.ended
+	_ = <-f.backend.ended
 	if err := call(with(t, "authorization", "Bearer "+good), open, version); status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}

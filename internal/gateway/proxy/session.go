@@ -81,7 +81,6 @@ func (c *session) run() {
 		// TLS reads whole records anyway; a buffer of each connection would be most of its
 		// memory.
 		grpc.ReadBufferSize(0),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.KeepAliveEvery, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
