@@ -104,7 +104,9 @@ func TestTheEndOfACallerEndsTheCallInTridentd(t *testing.T) {
 	if err := call(short, conn, watchOp); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call over its deadline: %v", err)
 	}
-	_ = <-f.backend.ended
+	if err := <-f.backend.ended; err == nil {
+		t.Error("the call has ended at tridentd by itself")
+	}
 }
 
 func TestAMessageOverTheLimitIsRefusedWithTheReason(t *testing.T) {
@@ -230,7 +232,9 @@ func TestTokens(t *testing.T) {
 	if err := errors.Join(l.Revoke("ci", time.Now()), l.Write(f.path("tokens"), os.Getegid()), f.server.Reload()); err != nil {
 		t.Fatal(err)
 	}
-	_ = <-f.backend.ended
+	if err := <-f.backend.ended; err == nil {
+		t.Error("the call has ended at tridentd by itself")
+	}
 	if err := call(with(t, "authorization", "Bearer "+good), open, version); status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}
