@@ -96,7 +96,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/rescue", "internal/linux/atomicfile internal/linux/unmerged internal/version"},
 
 	// domain: what a host, an image, a key is
-	{"internal/gateway/policy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/linux/inroot internal/errkind"},
+	{"internal/gateway/policy", "internal/linux/regfile internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/linux/inroot internal/errkind"},
 	{"internal/gateway/config", "internal/gateway/identity internal/gateway/rights internal/bytesize internal/nearest internal/errkind"},
 	{"internal/gateway/token", "internal/gateway/rights internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/identity", "internal/errkind"},

@@ -5,40 +5,21 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/config"
 	"github.com/trident-project/trident/internal/gateway/token"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 const maxFile = 1 << 20
 
-// stamp identifies one version of a file.
-type stamp struct {
-	path         string
-	inode        uint64
-	size         int64
-	mtime, ctime time.Time
-	isMissing    bool
-}
-
-func (s *Source) haveChanged() bool {
-	for _, old := range s.stamps {
-		if s.stampOf(old.path) != old {
-			return true
-		}
-	}
-	return false
-}
-
 func (s *Source) read() (*config.Policy, *token.List, error) {
-	s.stamps = []stamp{s.stampOf(config.DefaultFile)}
+	s.stamps = []regfile.Stamp{s.stampOf(config.DefaultFile)}
 	text, err := s.readFile(config.DefaultFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, errors.New("this host has no policy for a gateway")
@@ -86,14 +67,6 @@ func (s *Source) readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-func (s *Source) stampOf(path string) stamp {
-	info, err := os.Stat(filepath.Join(s.root, path))
-	if err != nil {
-		return stamp{path: path, isMissing: true}
-	}
-	out := stamp{path: path, size: info.Size(), mtime: info.ModTime()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		out.inode, out.ctime = st.Ino, time.Unix(st.Ctim.Unix())
-	}
-	return out
+func (s *Source) stampOf(path string) regfile.Stamp {
+	return regfile.StampOf(filepath.Join(s.root, path))
 }

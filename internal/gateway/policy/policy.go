@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/identity"
 	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/gateway/token"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // A Source reads the policy of the host below a root folder, and again after each change of
@@ -28,7 +30,7 @@ type Source struct {
 	owner uint32
 
 	mu     sync.Mutex
-	stamps []stamp
+	stamps []regfile.Stamp
 	policy *config.Policy
 	tokens *token.List
 	err    error
@@ -77,7 +79,7 @@ func (s *Source) Allow(who, method string, now time.Time) error {
 func (s *Source) current() (*config.Policy, *token.List, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.stamps) > 0 && !s.haveChanged() {
+	if len(s.stamps) > 0 && !slices.ContainsFunc(s.stamps, regfile.Stamp.HasChanged) {
 		return s.policy, s.tokens, s.err
 	}
 	s.policy, s.tokens, s.err = s.read()

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -29,32 +27,12 @@ type state struct {
 	certificate tls.Certificate
 	authorities *x509.CertPool
 	tokens      *token.List
-	stamps      []stamp
-}
-
-// stamp identifies one version of a file.
-type stamp struct {
-	path  string
-	inode uint64
-	size  int64
-	mtime time.Time
-}
-
-func stampOf(path string) stamp {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{path: path}
-	}
-	out := stamp{path: path, size: info.Size(), mtime: info.ModTime()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		out.inode = st.Ino
-	}
-	return out
+	stamps      []regfile.Stamp
 }
 
 // hasChanged reports whether a file is no longer as it was when it was read.
 func (s *state) hasChanged() bool {
-	return slices.ContainsFunc(s.stamps, func(old stamp) bool { return stampOf(old.path) != old })
+	return slices.ContainsFunc(s.stamps, regfile.Stamp.HasChanged)
 }
 
 // ReadConfig reads the file of settings at path.
@@ -80,7 +58,7 @@ func Check(path string) error {
 }
 
 func readState(path string) (*state, error) {
-	s := &state{stamps: []stamp{stampOf(path)}}
+	s := &state{stamps: []regfile.Stamp{regfile.StampOf(path)}}
 	var err error
 	if s.config, err = ReadConfig(path); err != nil {
 		return nil, err
@@ -88,7 +66,7 @@ func readState(path string) (*state, error) {
 	s.policy = s.config.Policy()
 	t := s.config.TLS
 	for _, name := range []string{t.Certificate, t.Key, t.ClientCA, s.config.Tokens} {
-		s.stamps = append(s.stamps, stampOf(name))
+		s.stamps = append(s.stamps, regfile.StampOf(name))
 	}
 	if s.certificate, err = readPair(t); err != nil {
 		return nil, err
