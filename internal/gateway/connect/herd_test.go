@@ -23,7 +23,7 @@ import (
 const (
 	fleetSize     = 500
 	fleetBack     = 30 * time.Second
-	mostPerSecond = 250
+	mostPerSecond = 300
 )
 
 // attempts are the times at which agents tried to connect.
