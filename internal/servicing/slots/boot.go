@@ -52,7 +52,8 @@ func (s *Service) runningSlot(r *record.Run) (c *hostconfig.Config, active slot.
 
 // try makes the next boot a trial of the slot. An installed slot also becomes the default,
 // since there is no old system. try hands over an installation before it changes the boot,
-// because a power cut may then boot the new system.
+// because a power cut may then boot the new system. If that runs already, try leaves the boot
+// alone: a second trial would begin at the next reboot, which is to end this one.
 func (s *Service) try(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	p, err := r.State.Prove()
 	if r.State.Purpose == record.GoesBack {
@@ -64,37 +65,42 @@ func (s *Service) try(ctx context.Context, r *record.Run, c *hostconfig.Config) 
 	if err := s.newOS.RemoveEvidence(); err != nil {
 		return err
 	}
+	running, err := s.loader.Running(c, r.State.Paths)
+	if err != nil {
+		return err
+	}
+	isTried := running == r.State.Slot
 	if r.State.Purpose == record.Installs {
-		over, err := s.informInstalled(ctx, r, c)
-		if err != nil || over {
+		if isTried {
+			return nil
+		}
+		if err := s.informInstalled(ctx, r, c); err != nil {
 			return err
 		}
+		return s.loader.Try(ctx, r, c, p)
 	}
-	err = s.loader.Try(ctx, r, c, p)
-	if err != nil || r.State.Purpose == record.Installs {
-		return err
+	if !isTried {
+		if err := s.loader.Try(ctx, r, c, p); err != nil {
+			return err
+		}
 	}
 	return s.recordTrying(ctx, r)
 }
 
 // informInstalled records the trial, and copies the datastore and the logs into the installed
-// system. over reports that this system runs already.
-func (s *Service) informInstalled(ctx context.Context, r *record.Run, c *hostconfig.Config) (over bool, err error) {
-	running, err := s.loader.Running(c, r.State.Paths)
-	if err != nil || running == r.State.Slot {
-		return true, err
-	}
+// system.
+func (s *Service) informInstalled(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	r.State.RebootFrom = s.Runner.Life.Boot
 	if err := s.recordTrying(ctx, r); err != nil {
-		return false, err
+		return err
 	}
 	if err := r.Save(ctx); err != nil {
-		return false, err
+		return err
 	}
 	if c.Spec().Trident.Disable { // the new system has no datastore
-		return false, nil
+		return nil
 	}
-	return false, s.newOS.HandOver(ctx, r)
+	return s.newOS.HandOver(ctx, r)
 }
 
 // forget is the Undo of steps that make the slot bootable: it removes the boot files and
