@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -106,10 +107,11 @@ func CheckOwn(fsys fs.FS, r Release) error {
 	} else if err != nil {
 		return errkind.WithHint(err, "an image of trident may carry trident's own files only")
 	}
-	if _, err := fs.Stat(fsys, OwnDaemon); err != nil {
-		return errkind.Errorf(errkind.Invalid, "the image has no %s: %w", OwnDaemon, err)
+	_, err := fs.Stat(fsys, OwnDaemon)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errkind.Errorf(errkind.Invalid, "the image has no %s", OwnDaemon)
 	}
-	return nil
+	return err
 }
 
 // ownPath reports whether an image of Trident may have a path. base.json belongs to the
