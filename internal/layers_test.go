@@ -35,7 +35,7 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed"},
 	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
-	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind internal/errkind/grpckind proto/wire"},
+	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire"},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/audit", "internal/errkind"},
 	{"internal/gateway/limit", "internal/errkind"},
@@ -63,13 +63,13 @@ var layers = []struct{ pkg, may string }{
 	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
 	{"internal/gateway/connect/connecttest", ""},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
-	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
+	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
 	{"proto/client/examples/image-builder", "proto/client proto/wire"},
 	{"proto/client/examples/package-manager", "proto/client"},
-	{"proto/client", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
-	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
+	{"proto/client", "proto/errkind proto/errkind/grpckind proto/wire " + generated},
+	{"proto/client/clienttest", "proto/errkind proto/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
 	{"internal/servicing", "internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
@@ -162,16 +162,17 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/unmerged", ""},
 
 	// words: what every layer speaks of
-	{"internal/errkind/grpckind", "internal/errkind"},
 	{"internal/slot", "internal/errkind"},
 	{"internal/when", "internal/errkind"},
-	{"internal/errkind", ""},
+	{"internal/errkind", "proto/errkind"},
 	{"internal/version", ""},
 	{"internal/bytesize", ""},
 	{"internal/arch", ""},
 	{"internal/nearest", ""},
 
 	// the wire
+	{"proto/errkind/grpckind", "proto/errkind"},
+	{"proto/errkind", ""},
 	{"proto/wire", ""},
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},
 	{"proto/trident/host/v1", "proto/trident/operations/v1 proto/trident/v1"},
@@ -191,7 +192,7 @@ const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest " + generated,
 	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",

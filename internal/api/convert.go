@@ -7,8 +7,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 

@@ -11,11 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -122,4 +124,22 @@ func TestErrorSentences(t *testing.T) {
 	id, _ := f.runner.Active()
 	fmt.Fprintf(&out, "a second operation: %s", strings.ReplaceAll(busy, id, "ID"))
 	golden(t, "testdata/errors.golden", out.String())
+}
+
+func TestUpstreamsNamesHaveTheCodesOfTheirCategories(t *testing.T) {
+	g := &gate{}
+	for name, want := range map[string]codes.Code{
+		"LoadHostStatus": codes.FailedPrecondition, "MissingBinary": codes.FailedPrecondition, "NoSuitableDisk": codes.FailedPrecondition,
+		"HealthChecksFailed": codes.Unknown, "Datastore": codes.Unknown, "Panic": codes.Internal, "HostNotProvisioned": codes.InvalidArgument,
+	} {
+		err := errkind.WithName(errkind.Errorf(errkind.Timeout, "broken"), name)
+		sent := g.status("/trident.v1.UpdateService/Update", err)
+		kind, _, meta := grpckind.FromError(sent)
+		if status.Code(sent) != want || kind != errkind.Timeout || meta[grpckind.MetaName] != name {
+			t.Errorf("%s became %v of kind %s with the name %q, want %s", name, sent, kind, meta[grpckind.MetaName], want)
+		}
+		if sent := g.status("/trident.self.v1.SelfService/Status", err); status.Code(sent) != codes.DeadlineExceeded {
+			t.Errorf("%s of a service of ours became %v", name, sent)
+		}
+	}
 }

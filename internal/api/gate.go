@@ -15,9 +15,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
 // gate wraps every method: it checks the caller, turns errors and panics into statuses,
@@ -161,7 +161,7 @@ func (g *gate) status(method string, err error) error {
 		}
 	}
 	if strings.HasPrefix(method, "/trident.v1.") || strings.HasPrefix(method, "/trident.v1preview.") {
-		return grpckind.UpstreamError(err, meta)
+		return grpckind.UpstreamError(err, codeOfCategory(errkind.NameOf(err).Category), meta)
 	}
 	return grpckind.Error(err, meta)
 }

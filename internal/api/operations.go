@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	"github.com/trident-project/trident/proto/wire"
 )

@@ -18,11 +18,11 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 	"github.com/trident-project/trident/proto/wire"

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/handles"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	"github.com/trident-project/trident/proto/wire"
 )

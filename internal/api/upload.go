@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
 const (

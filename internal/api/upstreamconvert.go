@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -19,6 +21,19 @@ func errorToWire(err error) *tridentv1.TridentError {
 	}
 	file, line := errkind.Location(err)
 	return tridentError(errkind.NameOf(err), err.Error(), errkind.Hint(err), file, line)
+}
+
+// codeOfCategory returns the code that upstream gives to the errors of a category.
+func codeOfCategory(c errkind.Category) codes.Code {
+	switch c {
+	case errkind.ExecutionEnvironment, errkind.Initialization, errkind.UnsupportedConfiguration:
+		return codes.FailedPrecondition
+	case errkind.InvalidInput:
+		return codes.InvalidArgument
+	case errkind.InternalFault:
+		return codes.Internal
+	}
+	return codes.Unknown
 }
 
 // failureToUpstream returns the failure of an operation in upstream's form.

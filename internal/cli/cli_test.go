@@ -25,7 +25,7 @@ func TestEveryKindOfErrorHasItsExitCode(t *testing.T) {
 		errkind.Untrusted: refused, errkind.Corrupt: refused, errkind.Incompatible: refused, errkind.Forbidden: refused,
 		errkind.TooOld: refused, errkind.Blocked: refused, errkind.Busy: 6, errkind.Unhealthy: 7,
 	}
-	for _, name := range sourcetest.Constants(t, "internal/errkind/errkind.go") {
+	for _, name := range sourcetest.Constants(t, "proto/errkind/errkind.go") {
 		kind := errkind.Kind(name)
 		want, ok := codes[kind]
 		if !ok {

@@ -22,11 +22,11 @@ import (
 
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"

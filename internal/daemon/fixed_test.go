@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	"github.com/trident-project/trident/proto/wire"

@@ -24,8 +24,8 @@ import (
 
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )

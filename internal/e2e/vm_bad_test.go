@@ -16,8 +16,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
 // badVersion is a version that fails on a host, and what the host has to record about it.

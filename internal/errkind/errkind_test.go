@@ -3,49 +3,34 @@ package errkind
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"syscall"
 	"testing"
+
+	"github.com/trident-project/trident/proto/errkind"
 )
 
-func TestTheOutermostKindCounts(t *testing.T) {
+// Both packages make and read the same errors, whichever is the outermost.
+func TestErrorsAreThoseOfTheSDK(t *testing.T) {
 	cause := errors.New("cause")
-	err := Errorf(Unhealthy, "prove: %w", fmt.Errorf("call: %w", Errorf(Timeout, "dial: %w", cause)))
-	if Of(err) != Unhealthy {
-		t.Errorf("kind %s", Of(err))
+	err := WithField(WithHint(WithName(Errorf(Busy, "a: %w", cause), "Datastore"), "wait for %s", "it"), "stage.config")
+	if err.Error() != "a: cause" || !errors.Is(err, cause) {
+		t.Errorf("error %v", err)
 	}
-	if !errors.Is(err, cause) {
-		t.Error("cause lost")
+	if errkind.Of(err) != errkind.Busy || errkind.Name(err) != "Datastore" || errkind.Hint(err) != "wait for it" || errkind.Field(err) != "stage.config" {
+		t.Errorf("the SDK reads %s, %q, %q, %q", errkind.Of(err), errkind.Name(err), errkind.Hint(err), errkind.Field(err))
 	}
-	if got, want := err.Error(), "prove: call: dial: cause"; got != want {
-		t.Errorf("text %q, want %q", got, want)
+	outer := errkind.Errorf(errkind.Unhealthy, "outer: %w", err)
+	if Of(outer) != Unhealthy || Variant(outer) != "Datastore" || Hint(outer) != "wait for it" || Field(outer) != "stage.config" {
+		t.Errorf("Trident reads %s, %q, %q, %q", Of(outer), Variant(outer), Hint(outer), Field(outer))
 	}
-}
-
-func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
-	if Of(errors.New("x")) != Internal || Of(nil) != Internal {
-		t.Error("want Internal")
+	if err := fmt.Errorf("outer: %w", With(Timeout, errkind.With(errkind.Busy, cause))); Of(err) != Timeout || errkind.Of(err) != Timeout {
+		t.Errorf("the outermost kind does not count: %s", Of(err))
 	}
 }
 
-func TestAFullDiskHasItsKindWhoeverWrote(t *testing.T) {
-	for _, errno := range []error{syscall.ENOSPC, syscall.EDQUOT} {
-		err := fmt.Errorf("extract: %w", errors.Join(&fs.PathError{Op: "write", Path: "/x", Err: errno}))
-		if Of(err) != NoSpace {
-			t.Errorf("%v is %s", err, Of(err))
+func TestNilStaysNil(t *testing.T) {
+	for _, err := range []error{With(Busy, nil), WithHint(nil, "x"), WithField(nil, "x"), WithName(nil, "X")} {
+		if err != nil {
+			t.Errorf("nil became %v", err)
 		}
-		if err := Errorf(Corrupt, "read: %w", err); Of(err) != Corrupt {
-			t.Errorf("%v is %s", err, Of(err))
-		}
-	}
-}
-
-func TestAHintDoesNotChangeTheTextOrTheKind(t *testing.T) {
-	err := fmt.Errorf("a: %w", WithHint(With(Busy, errors.New("b")), "wait for %s", "it"))
-	if err.Error() != "a: b" || Of(err) != Busy || Hint(err) != "wait for it" {
-		t.Errorf("%v, %s, %q", err, Of(err), Hint(err))
-	}
-	if WithHint(nil, "x") != nil || With(Busy, nil) != nil {
-		t.Error("nil became an error")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 // A Category is a family of upstream's structured errors. Upstream's API has one enum
@@ -50,9 +52,9 @@ func (n Name) Subkind() string {
 	return out.String()
 }
 
+// nameError is the place where an error got its name.
 type nameError struct {
-	name string
-	pc   uintptr
+	pc uintptr
 	error
 }
 
@@ -66,7 +68,7 @@ func WithName(err error, variant string) error {
 	if err == nil {
 		return nil
 	}
-	return &nameError{variant, caller(), err}
+	return &nameError{caller(), errkind.WithName(err, variant)}
 }
 
 // NameOf returns the outermost name in err's chain. Without one it returns upstream's
@@ -74,12 +76,7 @@ func WithName(err error, variant string) error {
 func NameOf(err error) Name { return NameFrom(Variant(err), Of(err)) }
 
 // Variant returns the outermost name of WithName in err's chain, or "".
-func Variant(err error) string {
-	if e, ok := errors.AsType[*nameError](err); ok {
-		return e.name
-	}
-	return ""
-}
+func Variant(err error) string { return errkind.Name(err) }
 
 // NameFrom returns the name of a recorded error, from its variant, which may be "", and
 // its kind.

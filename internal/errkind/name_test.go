@@ -71,7 +71,7 @@ func TestSubkindsAreKebabCase(t *testing.T) {
 }
 
 func TestEveryKindHasACategoryWithoutAName(t *testing.T) {
-	for _, kind := range sourcetest.Constants(t, "internal/errkind/errkind.go") {
+	for _, kind := range sourcetest.Constants(t, "proto/errkind/errkind.go") {
 		k := Kind(kind)
 		n := NameOf(Errorf(k, "x"))
 		if n.Category == "" || Variant(Errorf(k, "x")) != "" {

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 // dialTime bounds one attempt to connect: systemd's socket accepts a connection before

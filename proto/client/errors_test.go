@@ -16,10 +16,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
+	"github.com/trident-project/trident/proto/errkind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )

@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	"github.com/trident-project/trident/proto/wire"
 )

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
+	"github.com/trident-project/trident/proto/errkind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -203,7 +204,7 @@ func TestUpstreamsDaemonIsServedByItsStream(t *testing.T) {
 }
 
 func TestABusyAnswerOfUpstreamsServicesIsNotRetried(t *testing.T) {
-	busy := grpckind.UpstreamError(errkind.Errorf(errkind.Busy, "operation op-7 is running"), map[string]string{grpckind.MetaOperation: "op-7"})
+	busy := grpckind.UpstreamError(errkind.Errorf(errkind.Busy, "operation op-7 is running"), codes.Unknown, map[string]string{grpckind.MetaOperation: "op-7"})
 	s := clienttest.New(clienttest.Config{Refuse: busy})
 	c := dial(t, s)
 	begun := time.Now()

@@ -1,6 +1,6 @@
 package client
 
-import "github.com/trident-project/trident/internal/errkind"
+import "github.com/trident-project/trident/proto/errkind"
 
 // An ErrorKind says what a caller can do about an error. Its text is the reason of an
 // ErrorInfo and of a Failure in the API. docs/errors.md explains each kind.

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )

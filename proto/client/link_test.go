@@ -1,18 +1,14 @@
 package client_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
-	"os"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 
 	"github.com/trident-project/trident/proto/client"
@@ -237,24 +233,5 @@ func TestACallSurvivesAGoAway(t *testing.T) {
 	}
 	if n := count(s, operationsv1.OperationsService_Watch_FullMethodName); n != 0 {
 		t.Errorf("the stream was lost: watched again %d times", n)
-	}
-}
-
-func TestCapabilitiesInMemoryAreThoseThatAreDescribed(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/errors.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, doc, _ = bytes.Cut(doc, []byte("\n## Capabilities\n"))
-	var want []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllSubmatch(doc, -1) {
-		want = append(want, string(row[1]))
-	}
-	server, err := dial(t, clienttest.New(clienttest.Config{})).Server(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, server.GetCapabilities()); diff != "" || len(want) == 0 {
-		t.Errorf("-described +in memory:\n%s", diff)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 const (

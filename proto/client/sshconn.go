@@ -15,7 +15,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 // sshConn is a connection over the standard input and output of an ssh process. The process

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 	"github.com/trident-project/trident/proto/wire"
 )
 

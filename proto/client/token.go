@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 // headerAuthorization carries a bearer token (RFC 6750, 2.1).

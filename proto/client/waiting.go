@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 // hostRequest is a call that waits for a connection.

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/gateway/audit"
 	"github.com/trident-project/trident/internal/gateway/rights"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	"github.com/trident-project/trident/proto/wire"
 )
 

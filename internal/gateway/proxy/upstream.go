@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
 // unreachable adds a hint to the status of a tridentd that could not be reached.

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/errkind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"

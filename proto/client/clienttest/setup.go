@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/errkind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )

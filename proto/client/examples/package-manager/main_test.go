@@ -8,10 +8,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
+	"github.com/trident-project/trident/proto/errkind"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 

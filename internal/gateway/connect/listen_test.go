@@ -1,4 +1,4 @@
-package client_test
+package connect_test
 
 import (
 	"bytes"
@@ -32,6 +32,8 @@ func (l lines) Write(p []byte) (int, error) {
 	l <- string(bytes.TrimSpace(p))
 	return len(p), nil
 }
+
+const done = operationsv1.Phase_PHASE_DONE
 
 // meeting is a listener to which hosts connect.
 type meeting struct {

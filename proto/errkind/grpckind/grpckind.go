@@ -2,7 +2,8 @@
 //
 // One table has both directions, so that a kind is the same at the server and at the
 // client. The server and the SDK must not import each other, so both import this package.
-// It is apart from errkind, so that errkind needs no gRPC.
+// It is apart from errkind, so that errkind needs no gRPC. A test of a program that uses the
+// SDK makes the errors of a daemon in memory with it.
 //
 // A status has one google.rpc.ErrorInfo: reason is the kind, domain is Domain, metadata
 // has the keys below. The status message is for people; the metadata's hint says what to
@@ -20,7 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/errkind"
 )
 
 // Domain is the domain of every ErrorInfo that Trident sends.
@@ -101,29 +102,17 @@ func Error(err error, meta map[string]string) error {
 }
 
 // UpstreamError is Error for upstream's services: an error with one of upstream's names
-// has the code of the name's category, and a busy host is Unavailable, with upstream's
-// words.
-func UpstreamError(err error, meta map[string]string) error {
+// has the code named, which upstream gives to the name's category, and a busy host is
+// Unavailable, with upstream's words.
+func UpstreamError(err error, named codes.Code, meta map[string]string) error {
 	code, prefix := Code(kindOf(err)), ""
 	switch {
 	case kindOf(err) == errkind.Busy:
 		code, prefix = codes.Unavailable, "Servicing is active: "
-	case errkind.Variant(err) != "":
-		code = codeOfCategory(errkind.NameOf(err).Category)
+	case errkind.Name(err) != "":
+		code = named
 	}
 	return toStatus(err, meta, code, prefix)
-}
-
-func codeOfCategory(c errkind.Category) codes.Code {
-	switch c {
-	case errkind.ExecutionEnvironment, errkind.Initialization, errkind.UnsupportedConfiguration:
-		return codes.FailedPrecondition
-	case errkind.InvalidInput:
-		return codes.InvalidArgument
-	case errkind.InternalFault:
-		return codes.Internal
-	}
-	return codes.Unknown
 }
 
 func toStatus(err error, meta map[string]string, code codes.Code, prefix string) error {
@@ -135,7 +124,7 @@ func toStatus(err error, meta map[string]string, code codes.Code, prefix string)
 	}
 	all := map[string]string{}
 	maps.Copy(all, meta)
-	for key, value := range map[string]string{MetaHint: errkind.Hint(err), MetaName: errkind.Variant(err)} {
+	for key, value := range map[string]string{MetaHint: errkind.Hint(err), MetaName: errkind.Name(err)} {
 		if value != "" {
 			all[key] = value
 		}
