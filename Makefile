@@ -17,6 +17,8 @@ NEED = .ci/need "make $@"
 VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf swtpm grub-mkimage grub-efi
 # Programs of the build run on this machine, whatever they build for.
 GORUN = env -u GOOS -u GOARCH go run
+# The packages of the SDK, a module of its own: a pattern of folders does not match them.
+SDK = github.com/trident-project/trident/proto
 # Fails when VERSION, or an architecture that follows, is none to build.
 CHECK = $(GORUN) ./packaging/target '$(VERSION)'
 # All of them write dist/stage.
@@ -73,7 +75,7 @@ demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctr
 .PHONY: test
 test: ## Run the tests that need neither root nor a VM (PACKAGES=./internal/fetch for some)
 	@$(NEED) go
-	GOGC=400 go test -vet=off -timeout 20m $(or $(PACKAGES),./...)
+	GOGC=400 go test -vet=off -timeout 20m $(or $(PACKAGES),./... $(SDK)/...)
 
 .PHONY: test-root
 test-root: ## Run the tests on loop devices, packages and containers (as root; PACKAGES=... for some)
@@ -99,7 +101,7 @@ test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for
 
 # The packages whose code runs in several goroutines. The race detector needs cgo, and more
 # memory than the test that is skipped allows.
-CONCURRENT = ./internal/operation/... ./internal/api/... ./internal/fetch/... ./internal/daemon/... ./internal/observe/... ./internal/rescue/... ./proto/client/...
+CONCURRENT = ./internal/operation/... ./internal/api/... ./internal/fetch/... ./internal/daemon/... ./internal/observe/... ./internal/rescue/... ./internal/gateway/connect $(SDK)/client/...
 
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector (PACKAGES=... for some)
@@ -137,10 +139,9 @@ bench: ## Measure Trident side by side with other tools
 .PHONY: lint
 lint: ## Check the code, the API definitions and the scripts
 	@$(NEED) go shellcheck
-	go mod tidy -diff
-	cd internal/e2e/foreign && go mod tidy -diff
+	for module in . proto internal/e2e/foreign; do (cd $$module && go mod tidy -diff); done
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
-	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done
+	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done; cd proto && $$tool run --allow-parallel-runners
 	tool=$$(.ci/tool buf); $$tool lint
 	shellcheck .ci/breaking .ci/compare-builds .ci/debian .ci/fuzz .ci/need .ci/run .ci/tool .ci/vulnerabilities packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*

@@ -1,5 +1,5 @@
-// Package sourcetest reads the Go sources of this module, for tests of names that code
-// may spell out in one place only.
+// Package sourcetest reads the Go sources of this module and of the SDK, for tests of names
+// that code may spell out in one place only.
 package sourcetest
 
 import (
@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Root returns the root folder of the module that has the working directory.
+// Root returns the root folder of the tree, whose module has the working directory.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -23,7 +23,7 @@ func Root(t testing.TB) string {
 		t.Fatal(err)
 	}
 	for {
-		// internal/e2e/foreign is a module of its own, and has no tests.
+		// The tests of other modules cannot import this package.
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
 			return dir
 		}
@@ -63,7 +63,7 @@ func Constants(t testing.TB, file string) map[string]string {
 }
 
 // Product calls visit for each node of each file of the product, with the file's path
-// below the root of the module. Tests, generated files and other modules do not count.
+// below the root of the tree. Tests, generated files and modules of neither do not count.
 func Product(t testing.TB, visit func(file string, n ast.Node)) {
 	t.Helper()
 	root := Root(t)
@@ -74,7 +74,8 @@ func Product(t testing.TB, visit func(file string, n ast.Node)) {
 			}
 			name := d.Name()
 			if d.IsDir() {
-				if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || name == "testdata" {
+				// The SDK, proto, is a module too.
+				if _, err := os.Stat(filepath.Join(path, "go.mod")); (err == nil && path != filepath.Join(root, top)) || name == "testdata" {
 					return fs.SkipDir
 				}
 				return nil

@@ -75,6 +75,22 @@ func TestTheBillOfMaterialsNamesEveryModule(t *testing.T) {
 	}
 }
 
+func TestTheBillOfMaterialsHasTheModulesThatWereBuilt(t *testing.T) {
+	for name, c := range map[string]struct {
+		module debug.Module
+		want   string
+	}{
+		"from a proxy":         {debug.Module{Path: "example.com/a", Version: "v1.0.0+incompatible"}, "pkg:golang/example.com/a@v1.0.0%2Bincompatible NOASSERTION"},
+		"another in its place": {debug.Module{Path: "example.com/a", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/b", Version: "v2.0.0"}}, "pkg:golang/example.com/b@v2.0.0 NOASSERTION"},
+		"a folder of the tree": {debug.Module{Path: "example.com/a", Version: "v0.0.0", Replace: &debug.Module{Path: "./a"}}, "pkg:golang/example.com/a@v1.2.3 MIT"},
+	} {
+		got := moduleSPDX(&c.module, "1.2.3")
+		if got := got.References[0].Locator + " " + got.LicenseDeclared; got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestAProgramThatGoDidNotBuildIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(file, []byte("#!/bin/sh\n"), 0o700); err != nil {

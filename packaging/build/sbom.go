@@ -135,20 +135,30 @@ func sbom(version string, date time.Time, files []string, programs []program) (*
 		goVersion, _, _ := strings.Cut(info.GoVersion, " ") // experiments follow
 		modules := append([]*debug.Module{{Path: "stdlib", Version: strings.TrimPrefix(goVersion, "go")}}, info.Deps...)
 		for _, m := range modules {
-			if m.Replace != nil {
-				m = m.Replace
-			}
-			module := spdxPackage{
-				Name: m.Path, ID: spdxID("module", m.Path+"-"+m.Version), Version: m.Version,
-				DownloadLocation: noAssertion, LicenseDeclared: noAssertion, LicenseConcluded: noAssertion, Copyright: noAssertion,
-				References: []spdxReference{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + m.Path + "@" + strings.ReplaceAll(m.Version, "+", "%2B")}},
-			}
+			module := moduleSPDX(m, version)
 			doc.add(module)
 			doc.relate(pkg.ID, "CONTAINS", module.ID)
 		}
 	}
 	doc.Namespace = fmt.Sprintf("https://github.com/trident-project/trident/spdx/%s-%x", version, content.Sum(nil)[:16])
 	return &doc, nil
+}
+
+// moduleSPDX describes a module of a program. The SDK is built from a folder of this tree,
+// as go.mod says, so it has the version of the release.
+func moduleSPDX(m *debug.Module, version string) spdxPackage {
+	license := noAssertion
+	switch {
+	case m.Replace != nil && m.Replace.Version == "":
+		m, license = &debug.Module{Path: m.Path, Version: "v" + version}, "MIT"
+	case m.Replace != nil:
+		m = m.Replace
+	}
+	return spdxPackage{
+		Name: m.Path, ID: spdxID("module", m.Path+"-"+m.Version), Version: m.Version,
+		DownloadLocation: noAssertion, LicenseDeclared: license, LicenseConcluded: license, Copyright: noAssertion,
+		References: []spdxReference{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + m.Path + "@" + strings.ReplaceAll(m.Version, "+", "%2B")}},
+	}
 }
 
 func ownSPDX(name, kind, version, sum string) spdxPackage {
