@@ -26,6 +26,7 @@ var exposures = map[string]string{
 	"trident-network.service": "20",
 	"trident-update.service":  "20",
 	"trident-gateway.service": "20",
+	"trident-connect.service": "20",
 	// What tridentd starts and writes: the rescuer and the guard of a new system.
 	"trident-sandbox.service": "20",
 }
