@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -146,6 +147,18 @@ func startRemoteShell(t *testing.T, home *network, init int, dir string) {
 			t.Logf("sshd:\n%s", log.String())
 		}
 	})
+	for {
+		conn, err := home.dial(hostAddress + ":22")
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("sshd does not listen: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func put(t *testing.T, path string, data []byte) {

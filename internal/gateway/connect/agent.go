@@ -21,6 +21,11 @@ const (
 	// returnSpread is the time over which agents return to a listener that has ended their
 	// connections, so that the hosts of a fleet do not all return in the same moment.
 	returnSpread = 10 * time.Second
+	// usedSpread is the same for a connection that the listener had used. It is shorter,
+	// because a program may wait for the host: a client of tridentd ends its connection when
+	// tridentd says that it will restart. If the listener does not answer then, returnSpread
+	// follows.
+	usedSpread = 4 * time.Second
 )
 
 // Run keeps one connection to the listener of c, and passes it to tridentd when the listener
@@ -33,18 +38,21 @@ type agent struct {
 	logger           *slog.Logger
 	environmentProxy func(*http.Request) (*url.URL, error)
 	dialTCP          func(ctx context.Context, address string) (net.Conn, error)
-	connect          func(context.Context) (halfConn, error) // to the listener, with its handshake
-	spread           time.Duration                           // see returnSpread
-	dialTime         time.Duration                           // see dialTime
+	connect          func(context.Context) (halfConn, error)      // to the listener, with its handshake
+	relay            func(context.Context, halfConn) (end, error) // to tridentd; see relay
+	spread           time.Duration                                // see returnSpread
+	dialTime         time.Duration                                // see dialTime
 
 	pause     time.Duration // before the next attempt, before jitter
 	state     string        // the connection or the failure that was logged last
 	isRefusal bool          // state is a failure of an established connection
+	wasUsed   bool          // the next attempt follows usedSpread
 }
 
 func newAgent(c Config, logger *slog.Logger) *agent {
 	a := &agent{config: c, logger: logger, environmentProxy: http.ProxyFromEnvironment, dialTCP: dialTCP, spread: returnSpread, dialTime: dialTime, pause: c.MinPause}
 	a.connect = func(ctx context.Context) (halfConn, error) { return a.dial(ctx) }
+	a.relay = func(ctx context.Context, conn halfConn) (end, error) { return relay(ctx, conn, c.Socket) }
 	return a
 }
 
@@ -66,7 +74,8 @@ func (a *agent) once(ctx context.Context) time.Duration {
 	if !a.isRefusal { // else the same may happen again
 		a.note(ctx, slog.LevelInfo, "connected to the listener")
 	}
-	end, err := relay(ctx, conn, a.config.Socket)
+	a.wasUsed = false
+	end, err := a.relay(ctx, conn)
 	if err != nil {
 		pause := a.failed(ctx, "the connection to the listener is of no use", err)
 		a.isRefusal = true
@@ -78,8 +87,12 @@ func (a *agent) once(ctx context.Context) time.Duration {
 		return a.backOff() // a listener that takes connections and drops them
 	}
 	a.isRefusal, a.pause = false, a.config.MinPause
-	if end == daemonEnd {
+	switch end {
+	case daemonEnd:
 		return jitter(a.config.MinPause) // only this host returns
+	case listenerEnd:
+		a.wasUsed = true
+		return rand.N(min(usedSpread, a.spread))
 	}
 	return rand.N(a.spread)
 }
@@ -95,6 +108,10 @@ func (a *agent) failed(ctx context.Context, what string, err error) time.Duratio
 	}
 	a.note(ctx, slog.LevelWarn, what+"; the agent tries again until it succeeds", attributes...)
 	a.isRefusal = false
+	if a.wasUsed {
+		a.wasUsed = false
+		return rand.N(a.spread)
+	}
 	return a.backOff()
 }
 

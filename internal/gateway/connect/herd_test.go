@@ -96,43 +96,56 @@ func (d *door) count() int {
 	return len(d.conns)
 }
 
-// When a listener restarts, all hosts are back within 30 s, and their attempts are spread.
+// When a listener restarts, all hosts are back within 30 s, and their attempts are spread,
+// whether it had used their connections or not.
 func TestAFleetReturnsToAListenerThatRestarts(t *testing.T) {
 	t.Parallel()
 	for _, down := range []time.Duration{0, time.Second, 3 * time.Second, 20 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
-			d := &door{isOpen: true}
-			ctx, cancel := context.WithCancel(t.Context())
-			var agents sync.WaitGroup
-			for range fleetSize {
-				a := newAgent(Config{Socket: "/nowhere", MinPause: minPause, MaxPause: maxPause}, slog.New(slog.DiscardHandler))
-				a.connect = d.connect
-				agents.Go(func() { a.run(ctx) })
-			}
-			time.Sleep(time.Minute)
-			if n := d.count(); n != fleetSize {
-				t.Errorf("%d hosts are connected at first", n)
-			}
-			ended := time.Now()
-			d.set(false)
-			time.Sleep(down)
-			d.set(true)
-			began := time.Now()
-			for d.count() < fleetSize && time.Since(began) < 10*time.Minute {
-				time.Sleep(100 * time.Millisecond)
-			}
-			all, most := d.busiest(ended)
-			t.Logf("down for %s: %d hosts are back after %s; %d attempts, at most %d in a second", down, fleetSize, time.Since(began), all, most)
-			if took := time.Since(began); took > fleetBack {
-				t.Errorf("the hosts are back after %s", took)
-			}
-			if most > mostPerSecond {
-				t.Errorf("%d attempts in a second", most)
-			}
-			cancel()
-			agents.Wait()
-		})
+		for _, end := range []end{unusedEnd, listenerEnd} {
+			synctest.Test(t, func(t *testing.T) { fleetReturns(t, down, end) })
+		}
 	}
+}
+
+// fleetReturns has a listener end the connections of a fleet and come back after a time.
+func fleetReturns(t *testing.T, down time.Duration, by end) {
+	d := &door{isOpen: true}
+	ctx, cancel := context.WithCancel(t.Context())
+	var agents sync.WaitGroup
+	for range fleetSize {
+		a := newAgent(Config{Socket: "/nowhere", MinPause: minPause, MaxPause: maxPause}, slog.New(slog.DiscardHandler))
+		a.connect = d.connect
+		a.relay = func(ctx context.Context, conn halfConn) (end, error) {
+			got, err := relay(ctx, conn, "/nowhere") // which no byte reaches
+			if got == unusedEnd {
+				got = by
+			}
+			return got, err
+		}
+		agents.Go(func() { a.run(ctx) })
+	}
+	time.Sleep(time.Minute)
+	if n := d.count(); n != fleetSize {
+		t.Errorf("%d hosts are connected at first", n)
+	}
+	ended := time.Now()
+	d.set(false)
+	time.Sleep(down)
+	d.set(true)
+	began := time.Now()
+	for d.count() < fleetSize && time.Since(began) < 10*time.Minute {
+		time.Sleep(100 * time.Millisecond)
+	}
+	all, most := d.busiest(ended)
+	t.Logf("ended by %s, down for %s: %d hosts are back after %s; %d attempts, at most %d in a second", by, down, fleetSize, time.Since(began), all, most)
+	if took := time.Since(began); took > fleetBack {
+		t.Errorf("the hosts are back after %s", took)
+	}
+	if most > mostPerSecond {
+		t.Errorf("%d attempts in a second", most)
+	}
+	cancel()
+	agents.Wait()
 }
 
 // The same over TCP and TLS, with the listener of the SDK.
