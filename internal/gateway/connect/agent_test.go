@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -121,6 +122,17 @@ func (r *rig) accept() *tls.Conn {
 		r.t.Fatal(err)
 	}
 	return conn
+}
+
+// listenWith replaces the listener by one with other settings.
+func (r *rig) listenWith(settings *tls.Config) {
+	r.t.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", settings)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = listener.Close() })
+	r.listener, r.agent.config.ClientAddress = listener, listener.Addr().String()
 }
 
 // daemon returns the next connection to tridentd's socket.
@@ -381,6 +393,23 @@ func TestAListenerThatHangsInTheHandshakeIsGivenUp(t *testing.T) {
 	<-pause
 }
 
+// A server that is no listener at all is refused with its reason, once, and not in a loop.
+func TestAServerThatDoesNotSpeakTLSSaysWhy(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	r := newRig(t)
+	r.agent.config.ClientAddress = server.Listener.Addr().String()
+	for i := range 3 {
+		if pause := r.agent.once(t.Context()); pause < time.Second<<i/2 {
+			t.Errorf("pause %d is %s", i, pause)
+		}
+	}
+	if r.logs.count("level=WARN") != 1 || r.logs.count("first record does not look like a TLS handshake") != 1 {
+		t.Error(r.logs)
+	}
+}
+
 func TestFailuresOfTheListenerAreLoggedOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -413,6 +442,12 @@ func TestCertificatesThatAreRefusedSayWhy(t *testing.T) {
 			p := other.Issue("host-1")
 			r.agent.config.TLS.Certificate, r.agent.config.TLS.Key = p.Certificate, p.Key
 		}, "the listener refuses the certificate of this host: tls: "},
+		"expired listener": {func(r *rig) { r.listenWith(serverSettings(r.ca, r.ca.IssueExpired(ServerName))) }, "certificate has expired"},
+		"listener of TLS 1.2": {func(r *rig) {
+			settings := serverSettings(r.ca, r.ca.Issue(ServerName))
+			settings.MinVersion, settings.MaxVersion = 0, tls.VersionTLS12
+			r.listenWith(settings)
+		}, "protocol version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
