@@ -4,7 +4,10 @@ package e2e_test
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,10 +54,15 @@ func TestTheAgentsUnitConnectsTheHost(t *testing.T) {
 	ca := connecttest.NewAuthority(t)
 	listener, host := ca.Issue(connect.ServerName), ca.Issue("host-1")
 	config := fmt.Sprintf("clientAddress: %s\nproxy: none\nrcpClientTls: {certFile: /etc/trident/host.crt, keyFile: /etc/trident/host.key, caFile: /etc/trident/ca.crt}\n", address)
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "site") }))
+	t.Cleanup(files.Close)
+	file := func(destination string) string {
+		return fmt.Sprintf("additionalFiles: [{downloadUrl: '%s/f', destination: %s, mode: 0640}]\n", files.URL, destination)
+	}
 	for name, data := range map[string][]byte{
 		"root/listener.crt": listener.Certificate, "root/listener.key": listener.Key, "root/hosts-ca.crt": ca.PEM,
 		"etc/trident/host.crt": host.Certificate, "etc/trident/host.key": host.Key, "etc/trident/ca.crt": ca.PEM,
-		"etc/trident/connect.yaml": []byte(config + "additionalFiles: [{downloadUrl: 'http://127.0.0.1:9/f', destination: relative}]\n"),
+		"etc/trident/connect.yaml": []byte(config + file("relative")),
 	} {
 		if err := os.WriteFile(filepath.Join(tree, name), data, 0o600); err != nil {
 			t.Fatal(err)
@@ -72,16 +80,23 @@ func TestTheAgentsUnitConnectsTheHost(t *testing.T) {
 	}
 	c.sh("systemctl enable --now trident-connect.service")
 	awaits("a malformed configuration", state, "activating auto-restart exit-code")
-	awaits("a malformed configuration", "journalctl --no-pager -o cat -u trident-connect", "additionalFiles")
-
-	if err := os.WriteFile(filepath.Join(tree, "etc/trident/connect.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+	const log = "journalctl --no-pager -o cat -u trident-connect"
+	awaits("a malformed configuration", log, "additionalFiles")
+	configure := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(tree, "etc/trident/connect.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.sh("systemctl restart trident-connect.service")
 	}
-	c.sh("systemctl restart trident-connect.service")
+	configure(config + file("/srv/site/f"))
+	awaits("a file for another folder", log, "hint: trident-connect.service may write to /etc/trident only.")
+	configure(config + file("/etc/trident/site.conf"))
 	listen := "timeout 60 trident listen " + address + " --certificate /root/listener.crt --key /root/listener.key --ca /root/hosts-ca.crt --host host-1"
 	if out := c.sh(listen); !strings.Contains(out, "host-1") {
 		t.Errorf("trident listen: %s", out)
 	}
+	c.want("the file that it has downloaded", "stat -c '%a %U' /etc/trident/site.conf; cat /etc/trident/site.conf", "640 root\nsite")
 	c.want("tridentd, which nobody has called", "systemctl is-active tridentd.service || :", "inactive")
 	calls := func(version string) {
 		t.Helper()

@@ -84,7 +84,8 @@ func (a *agent) once(ctx context.Context) time.Duration {
 	lived := time.Since(began)
 	a.logger.Debug("the connection has ended", "by", end, "after", lived.Round(time.Millisecond))
 	if end == unusedEnd && lived < livedTime {
-		return a.backOff() // a listener that takes connections and drops them
+		// A listener that takes connections and drops them, or that restarts twice.
+		return max(a.backOff(), rand.N(a.spread))
 	}
 	a.isRefusal, a.pause = false, a.config.MinPause
 	switch end {

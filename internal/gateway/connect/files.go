@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -36,6 +37,9 @@ func (a *agent) download(ctx context.Context, f File, tools run.Runner) error {
 			break
 		}
 		err = fmt.Errorf("download %s to %s: %w", redact(f.URL), f.Destination, err)
+		if errors.Is(err, syscall.EROFS) {
+			return errkind.WithHint(err, "trident-connect.service may write to /etc/trident only. Permit another folder with ReadWritePaths=: systemctl edit trident-connect.service")
+		}
 		if errkind.Of(err) != errkind.Unavailable || time.Since(since) > filesTime {
 			return err
 		}

@@ -97,19 +97,25 @@ func (d *door) count() int {
 }
 
 // When a listener restarts, all hosts are back within 30 s, and their attempts are spread,
-// whether it had used their connections or not.
+// whether it had used their connections or not, and if it restarts again 4 s later.
 func TestAFleetReturnsToAListenerThatRestarts(t *testing.T) {
 	t.Parallel()
 	for _, down := range []time.Duration{0, time.Second, 3 * time.Second, 20 * time.Second} {
 		for _, end := range []end{unusedEnd, listenerEnd} {
-			synctest.Test(t, func(t *testing.T) { fleetReturns(t, down, end) })
+			synctest.Test(t, func(t *testing.T) { fleetReturns(t, down, end, false) })
 		}
+	}
+	for _, end := range []end{unusedEnd, listenerEnd} {
+		synctest.Test(t, func(t *testing.T) { fleetReturns(t, 0, end, true) })
 	}
 }
 
-// fleetReturns has a listener end the connections of a fleet and come back after a time.
-func fleetReturns(t *testing.T, down time.Duration, by end) {
+// fleetReturns has a listener end the connections of a fleet and come back after a time. With
+// again, it does so once more, and uses no connection between.
+func fleetReturns(t *testing.T, down time.Duration, by end, again bool) {
 	d := &door{isOpen: true}
+	var first atomic.Bool // the connections that it ends now are those of the beginning
+	first.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	var agents sync.WaitGroup
 	for range fleetSize {
@@ -117,7 +123,7 @@ func fleetReturns(t *testing.T, down time.Duration, by end) {
 		a.connect = d.connect
 		a.relay = func(ctx context.Context, conn halfConn) (end, error) {
 			got, err := relay(ctx, conn, "/nowhere") // which no byte reaches
-			if got == unusedEnd {
+			if got == unusedEnd && first.Load() {
 				got = by
 			}
 			return got, err
@@ -132,12 +138,18 @@ func fleetReturns(t *testing.T, down time.Duration, by end) {
 	d.set(false)
 	time.Sleep(down)
 	d.set(true)
+	if again {
+		time.Sleep(4 * time.Second)
+		first.Store(false)
+		d.set(false)
+		d.set(true)
+	}
 	began := time.Now()
 	for d.count() < fleetSize && time.Since(began) < 10*time.Minute {
 		time.Sleep(100 * time.Millisecond)
 	}
 	all, most := d.busiest(ended)
-	t.Logf("ended by %s, down for %s: %d hosts are back after %s; %d attempts, at most %d in a second", by, down, fleetSize, time.Since(began), all, most)
+	t.Logf("ended by %s, down for %s, again %v: %d hosts are back after %s; %d attempts, at most %d in a second", by, down, again, fleetSize, time.Since(began), all, most)
 	if took := time.Since(began); took > fleetBack {
 		t.Errorf("the hosts are back after %s", took)
 	}

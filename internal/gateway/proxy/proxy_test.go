@@ -180,6 +180,9 @@ func TestCertificatesThatDoNotCount(t *testing.T) {
 	if n := len(f.backend.seen()); n != 0 {
 		t.Errorf("%d calls reached tridentd", n)
 	}
+	if text := f.log.String(); !strings.Contains(text, `msg="login refused" peer=127.0.0.1:`) { // one line a second
+		t.Errorf("the log: %s", text)
+	}
 	if err := call(with(t), f.dial(f.tls(f.ours.client(t, "", func(c *x509.Certificate) { c.DNSNames = []string{"a.example.org"} }))), version); err != nil {
 		t.Errorf("a DNS name: %v", err)
 	}
