@@ -45,6 +45,10 @@ func (e *endpoint) complete(config *tls.Config, ssh sshCommand) (err error) {
 	case e.target == "":
 		return errkind.Errorf(errkind.Invalid, "connect to tridentd: the path of its socket is empty")
 	case e.dial != nil:
+	case overTLS && strings.ContainsAny(address, "@/?#"):
+		// The error has nothing of the target, which may have a secret in it.
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "connect to tridentd: the target is not tls://host:port: it has a user, a path or a query"),
+			"A token is not a part of a target: name its file as tokenFile in hosts.yaml, or use WithToken.")
 	case overTLS:
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {

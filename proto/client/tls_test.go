@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,5 +112,17 @@ func TestTLSFromBothSides(t *testing.T) {
 				t.Errorf("hint %q, retriable %t", client.Hint(err), client.Retriable(err))
 			}
 		})
+	}
+}
+
+func TestASecretInATargetIsRefusedAndNotRepeated(t *testing.T) {
+	for _, target := range []string{"tls://host:1?token=abc123", "tls://user:abc123@host:1", "tls://host:1/abc123", "tls://host:1#abc123"} {
+		c, err := client.Dial(target)
+		if err == nil {
+			_ = c.Close()
+		}
+		if client.Kind(err) != client.KindInvalid || strings.Contains(err.Error(), "abc123") || !strings.Contains(client.Hint(err), "tokenFile") {
+			t.Errorf("%s: %v", target, err)
+		}
 	}
 }

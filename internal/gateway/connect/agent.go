@@ -46,7 +46,7 @@ type agent struct {
 	pause     time.Duration // before the next attempt, before jitter
 	state     string        // the connection or the failure that was logged last
 	isRefusal bool          // state is a failure of an established connection
-	wasUsed   bool          // the next attempt follows usedSpread
+	wasUsed   bool          // the listener had used the last connection, which it ended
 }
 
 func newAgent(c Config, logger *slog.Logger) *agent {
