@@ -33,7 +33,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-gateway", "internal/gateway/command"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/machine"},
 	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
 	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire"},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
@@ -44,6 +44,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
 	{"internal/cli/image", "internal/isopatch internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/listen", "internal/cli/command internal/cli/terminal internal/errkind internal/linux/regfile proto/client"},
+	{"internal/cli/machine", "internal/cli/command"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/cli/provision", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/linux/filekind internal/linux/regfile internal/provision internal/provision/qemu internal/provision/redfish"},
 	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
@@ -187,7 +188,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
 
 // commands are the packages that read the command line of trident.
-const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen internal/cli/provision"
+const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen internal/cli/provision internal/cli/machine"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.

@@ -1,0 +1,14 @@
+// Package machine has the commands below trident host: they show what runs on the host, as
+// the daemon reads it from the kernel.
+package machine
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/cli/command"
+)
+
+// Command returns the group trident host.
+func Command(a *command.App) *cobra.Command {
+	return command.Group("host", "See what runs on the host: load, memory, disks, network, processes")
+}
