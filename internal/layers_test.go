@@ -44,7 +44,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
 	{"internal/cli/image", "internal/isopatch internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/listen", "internal/cli/command internal/cli/terminal internal/errkind internal/linux/regfile proto/client"},
-	{"internal/cli/machine", "internal/cli/command"},
+	{"internal/cli/machine", "internal/bytesize internal/cli/command internal/cli/terminal proto/client proto/trident/machine/v1"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/cli/provision", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/linux/filekind internal/linux/regfile internal/provision internal/provision/qemu internal/provision/redfish"},
 	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
@@ -64,7 +64,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
 	{"internal/gateway/connect/connecttest", ""},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
-	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire " + generated},
+	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire internal/api/machine " + generated},
+	{"internal/api/machine", "internal/hostinfo internal/machine/network internal/machine/system internal/errkind proto/trident/machine/v1"},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
 	{"proto/client/examples/image-builder", "proto/client proto/wire"},
@@ -133,6 +134,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/container", "internal/errkind"},
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
 	{"internal/systemd", "internal/linux/run internal/errkind"},
+	{"internal/machine/network", "internal/errkind"},
+	{"internal/machine/system", "internal/errkind"},
 	{"internal/linux/damage", ""},
 	{"internal/hosttest", ""},
 	{"internal/sourcetest", ""},
@@ -179,13 +182,14 @@ var layers = []struct{ pkg, may string }{
 	{"proto/trident/host/v1", "proto/trident/operations/v1 proto/trident/v1"},
 	{"proto/trident/setup/v1", ""},
 	{"proto/trident/handles/v1", ""},
+	{"proto/trident/machine/v1", ""},
 	{"proto/trident/operations/v1", ""},
 	{"proto/trident/v1preview", "proto/trident/v1"},
 	{"proto/trident/v1", ""},
 }
 
 const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operations/v1 proto/trident/self/v1 " +
-	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
+	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1 proto/trident/machine/v1"
 
 // commands are the packages that read the command line of trident.
 const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen internal/cli/provision internal/cli/machine"
@@ -193,8 +197,8 @@ const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",

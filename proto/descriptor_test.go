@@ -16,6 +16,7 @@ import (
 
 	_ "github.com/trident-project/trident/proto/trident/handles/v1"
 	_ "github.com/trident-project/trident/proto/trident/host/v1"
+	_ "github.com/trident-project/trident/proto/trident/machine/v1"
 	_ "github.com/trident-project/trident/proto/trident/operations/v1"
 	_ "github.com/trident-project/trident/proto/trident/self/v1"
 	_ "github.com/trident-project/trident/proto/trident/setup/v1"

@@ -7,6 +7,7 @@ import (
 
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -78,6 +79,19 @@ func access() map[string]rule {
 		hostv1.HostService_GetHost_FullMethodName:        {may: root, isBulk: true},
 		hostv1.HostService_PlanRebuild_FullMethodName:    {may: root},
 		hostv1.HostService_GetRecoveryKey_FullMethodName: {may: root},
+
+		machinev1.SystemService_GetVersion_FullMethodName:         {may: root},
+		machinev1.SystemService_GetUptime_FullMethodName:          {may: root, isQuiet: true},
+		machinev1.SystemService_GetLoad_FullMethodName:            {may: root, isQuiet: true},
+		machinev1.SystemService_GetMemory_FullMethodName:          {may: root, isQuiet: true},
+		machinev1.SystemService_GetCpus_FullMethodName:            {may: root, isBulk: true},
+		machinev1.SystemService_GetStat_FullMethodName:            {may: root, isQuiet: true},
+		machinev1.SystemService_ListDisks_FullMethodName:          {may: root, isBulk: true},
+		machinev1.SystemService_ListNetworkDevices_FullMethodName: {may: root, isBulk: true},
+		machinev1.SystemService_ListSockets_FullMethodName:        {may: root},
+		machinev1.SystemService_ListMounts_FullMethodName:         {may: root, isBulk: true},
+		machinev1.SystemService_ListProcesses_FullMethodName:      {may: root},
+		machinev1.SystemService_GetArguments_FullMethodName:       {may: root, isBulk: true},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, worksWithoutHost: true, isQuiet: true},

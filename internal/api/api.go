@@ -23,12 +23,14 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/stats"
 
+	"github.com/trident-project/trident/internal/api/machine"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -110,6 +112,7 @@ func New(c Config) *Server {
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, updates: c.Updates, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
 	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, keeper: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
+	machinev1.RegisterSystemServiceServer(services, machine.NewSystem(c.Root))
 	setupv1.RegisterSetupServiceServer(services, setup)
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)

@@ -19,6 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/proto/errkind/grpckind"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -50,7 +51,7 @@ func TestAHandshakeSaysWhoServes(t *testing.T) {
 	})
 	want := &setupv1.HandshakeResponse{
 		ServerVersion: "1.2.3",
-		ApiPackages: []string{"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1",
+		ApiPackages: []string{"trident.handles.v1", "trident.host.v1", "trident.machine.v1", "trident.operations.v1", "trident.self.v1",
 			"trident.setup.v1", "trident.v1", "trident.v1preview"},
 		Capabilities: wire.Capabilities(true),
 		Limits: &setupv1.Limits{
@@ -278,6 +279,12 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 			}
 			got, err := selfv1.NewSelfServiceClient(f.conn).CheckUpdates(t.Context(), &selfv1.CheckUpdatesRequest{})
 			if err != nil || len(got.GetReasons()) != 1 || got.GetReasons()[0].GetKind() != selfv1.ReasonKind_REASON_KIND_NO_FEED {
+				t.Errorf("%v, %v", got, err)
+			}
+		},
+		"machine-system": func(t *testing.T, f *fixture) {
+			got, err := machinev1.NewSystemServiceClient(f.conn).GetLoad(t.Context(), &machinev1.GetLoadRequest{})
+			if err != nil || got.GetTasksTotal() == 0 {
 				t.Errorf("%v, %v", got, err)
 			}
 		},

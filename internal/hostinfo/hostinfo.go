@@ -26,6 +26,7 @@ type Host struct {
 	IDLike       []string // ID_LIKE
 	VariantID    string   // VARIANT_ID
 	VersionID    string   // VERSION_ID; rolling releases have none
+	PrettyName   string   // PRETTY_NAME: the OS for people
 	SysextLevel  string   // SYSEXT_LEVEL
 	ConfextLevel string   // CONFEXT_LEVEL
 	Architecture string   // of the kernel, in systemd's words: x86-64, arm64
@@ -51,6 +52,7 @@ func Read(root string) (Host, error) {
 		IDLike:       strings.Fields(vars["ID_LIKE"]),
 		VariantID:    vars["VARIANT_ID"],
 		VersionID:    vars["VERSION_ID"],
+		PrettyName:   vars["PRETTY_NAME"],
 		SysextLevel:  vars["SYSEXT_LEVEL"],
 		ConfextLevel: vars["CONFEXT_LEVEL"],
 		Architecture: arch,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/proto/errkind"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -70,6 +71,16 @@ func readOnly(method string) bool {
 		hostv1.HostService_PlanUpdate_FullMethodName,
 		hostv1.HostService_PlanInstall_FullMethodName,
 		hostv1.HostService_ValidateConfig_FullMethodName,
+		machinev1.SystemService_GetVersion_FullMethodName,
+		machinev1.SystemService_GetUptime_FullMethodName,
+		machinev1.SystemService_GetLoad_FullMethodName,
+		machinev1.SystemService_GetMemory_FullMethodName,
+		machinev1.SystemService_GetCpus_FullMethodName,
+		machinev1.SystemService_GetStat_FullMethodName,
+		machinev1.SystemService_ListDisks_FullMethodName,
+		machinev1.SystemService_ListNetworkDevices_FullMethodName,
+		machinev1.SystemService_ListMounts_FullMethodName,
+		machinev1.SystemService_GetArguments_FullMethodName,
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName,
 		tridentv1preview.StatusService_GetLastError_FullMethodName,
 		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName,

@@ -70,6 +70,7 @@ const (
 	InstallConfigHandle = "install-config-handle" // HeaderConfigHandle of InstallService.Install and InstallStage
 	InstallMultiboot    = "install-multiboot"     // HeaderMultiboot
 	InstallPlan         = "install-plan"          // HostService.PlanInstall
+	MachineSystem       = "machine-system"        // SystemService of trident.machine.v1
 	RebuildPlan         = "rebuild-plan"          // HostService.PlanRebuild
 	RecoveryKey         = "recovery-key"          // HostService.GetRecoveryKey
 	RuntimeRollback     = "runtime-rollback"      // RollbackService, for changes made at run time
@@ -95,7 +96,7 @@ func Capabilities(changesHost bool) []string {
 	}
 	if changesHost {
 		all = append(all,
-			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan, RebuildPlan, RecoveryKey,
+			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan, MachineSystem, RebuildPlan, RecoveryKey,
 			RuntimeRollback, RuntimeUpdate, StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)

@@ -47,12 +47,12 @@ func (a *App) AddFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.VarP(&a.Verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
 	flags.StringVar(&a.socket, "socket", DefaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
-	flags.VarP(&a.Output, "output", "o", "how to print results: text, json or yaml")
+	flags.VarP(&a.Output, "output", "o", "how to print results: text, wide, json or yaml")
 	flags.BoolVarP(&a.Quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
 	a.addHostFlags(cmd)
 	CompleteFlag(cmd, "verbosity", terminal.VerbosityWords()...)
-	CompleteFlag(cmd, "output", "text", "json", "yaml")
+	CompleteFlag(cmd, "output", "text", "wide", "json", "yaml")
 }
 
 // AddServer adds upstream's flag for the socket to its group of commands. The flag is one of

@@ -195,6 +195,10 @@ func (a *App) selectHosts(cmd *cobra.Command, source string, given, texts []stri
 // names or by labels, also if these are one host.
 func (a *App) HasSeveralHosts() bool { return len(a.on.targets) > 0 }
 
+// IsOneOfSeveral reports whether the command runs for one of several hosts, whose results are
+// printed together at the end.
+func (a *App) IsOneOfSeveral() bool { return a.on.isOneOfSeveral }
+
 // Parallel returns the most hosts to work on at the same time.
 func (a *App) Parallel() int { return a.on.parallel }
 

@@ -57,7 +57,7 @@ func newGetCommand(a *command.App, run func(context.Context, *getOptions) error)
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().Var(&a.Output, "output", "how to print the result: text, json or yaml") // without -o, which upstream gave to --outfile
+	cmd.Flags().Var(&a.Output, "output", "how to print the result: text, wide, json or yaml") // without -o, which upstream gave to --outfile
 	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file; - is standard output")
 	return cmd
 }

@@ -10,5 +10,18 @@ import (
 
 // Command returns the group trident host.
 func Command(a *command.App) *cobra.Command {
-	return command.Group("host", "See what runs on the host: load, memory, disks, network, processes")
+	return command.Group("host", "See what runs on the host: load, memory, disks, network, processes",
+		newVersionCommand(a),
+		newUptimeCommand(a),
+		newLoadCommand(a),
+		newMemoryCommand(a),
+		newCPUCommand(a),
+		newStatCommand(a),
+		newDisksCommand(a),
+		newMountsCommand(a),
+		newNetworkCommand(a),
+		newNetstatCommand(a, netstat),
+		newProcessesCommand(a, processes),
+		newTopCommand(a, top),
+	)
 }

@@ -91,7 +91,7 @@ func (h *HostOutput) result() (json.RawMessage, error) {
 // printText prints the texts of all hosts: tables as one table, fields as a row for each host,
 // a line or two as a row, and longer texts below the names of their hosts.
 func (b *Board) printText() error {
-	out := &Table{screen: b.to.Out}
+	out := &Table{screen: b.to.tableScreen()}
 	m := merge{out: out, heads: map[string]*merged{}}
 	for _, h := range b.hosts {
 		m.add(h)

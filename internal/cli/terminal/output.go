@@ -15,18 +15,28 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Format is how a result is printed: text, json or yaml. The zero value is text.
+// Format is how a result is printed: text, json, yaml or wide. The zero value is text.
 type Format string
 
+// wide is the text with all columns, which a terminal does not cut.
+const wide Format = "wide"
+
+// String returns "text" for wide, too: only IsWide tells them apart.
 func (f Format) String() string {
+	if f == wide {
+		return "text"
+	}
 	return cmp.Or(string(f), "text")
 }
+
+// IsWide reports whether a table has all columns, and is not cut to the width of the terminal.
+func (f Format) IsWide() bool { return f == wide }
 
 func (Format) Type() string { return "FORMAT" }
 
 func (f *Format) Set(s string) error {
-	if !slices.Contains([]string{"text", "json", "yaml"}, s) {
-		return errors.New("it must be text, json or yaml")
+	if !slices.Contains([]string{"text", "json", "yaml", string(wide)}, s) {
+		return errors.New("it must be text, wide, json or yaml")
 	}
 	*f = Format(s)
 	return nil
@@ -36,7 +46,7 @@ func (f *Format) Set(s string) error {
 // message of the API is printed in the JSON mapping of protobuf, so that its
 // definition is the documentation.
 func (s *Streams) Show(value any, text func(*Table)) error {
-	t := &Table{screen: s.Out}
+	t := &Table{screen: s.tableScreen()}
 	if s.Output.String() == "text" {
 		text(t)
 	}
@@ -55,6 +65,14 @@ func (s *Streams) Show(value any, text func(*Table)) error {
 	}
 	_, err = s.Stdout.Write(out)
 	return err
+}
+
+// tableScreen returns the screen of a table: one without limits if it is wide.
+func (s *Streams) tableScreen() Screen {
+	if s.Output.IsWide() {
+		return Screen{colour: s.Out.colour}
+	}
+	return s.Out
 }
 
 // Marshal returns value as indented JSON.

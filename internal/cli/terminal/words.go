@@ -39,6 +39,9 @@ func StateCell(state string) Cell {
 	return Cell{Text: state}
 }
 
+// WarningCell returns a cell that a person should notice.
+func WarningCell(text string) Cell { return Cell{text, yellow} }
+
 // FormatTime formats a time in UTC, to the second.
 func FormatTime(t *timestamppb.Timestamp) string {
 	if t == nil {

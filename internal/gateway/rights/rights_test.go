@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/rights"
 	_ "github.com/trident-project/trident/proto/trident/handles/v1"
 	_ "github.com/trident-project/trident/proto/trident/host/v1"
+	_ "github.com/trident-project/trident/proto/trident/machine/v1"
 	_ "github.com/trident-project/trident/proto/trident/operations/v1"
 	_ "github.com/trident-project/trident/proto/trident/self/v1"
 	_ "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -70,6 +71,8 @@ func TestTheTableIsPlausible(t *testing.T) {
 		"/trident.v1preview.StatusService/GetProvisionedConfig":          rights.Secret,
 		"/trident.host.v1.HostService/GetHost":                           rights.Secret,
 		"/trident.v1.StreamingService/StreamDisk":                        rights.Admin,
+		"/trident.machine.v1.SystemService/GetArguments":                 rights.Secret,
+		"/trident.machine.v1.SystemService/ListProcesses":                rights.Read,
 		"/trident.v1preview.InstallService/Install":                      rights.Admin,
 		"/trident.self.v1.SelfService/SetPolicy":                         rights.Admin,
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      rights.Read,

@@ -18,6 +18,7 @@ import (
 
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -79,6 +80,8 @@ type Config struct {
 	RebuildPlan *hostv1.PlanRebuildResponse
 	// RecoveryKey is the recovery key of any installation; nil: there is none.
 	RecoveryKey []byte
+	// System serves trident.machine.v1.SystemService; nil: the server does not have it.
+	System machinev1.SystemServiceServer
 	// Operations exist from the start, and have ended.
 	Operations []*operationsv1.Operation
 }
@@ -154,6 +157,9 @@ func (s *Server) Serve(l net.Listener) {
 		operationsv1.RegisterOperationsServiceServer(g, operationsServer{Server: s})
 		selfv1.RegisterSelfServiceServer(g, selfServer{Server: s})
 		hostv1.RegisterHostServiceServer(g, hostServer{Server: s})
+		if s.config.System != nil {
+			machinev1.RegisterSystemServiceServer(g, s.config.System)
+		}
 		setupv1.RegisterSetupServiceServer(g, setupServer{Server: s})
 		handlesv1.RegisterHandleServiceServer(g, handleServer{Server: s})
 		healthpb.RegisterHealthServer(g, health.NewServer())
