@@ -93,12 +93,10 @@ func (r *Reader) Disks(ctx context.Context) ([]Disk, error) {
 	return disks, nil
 }
 
-// compareNames compares names with numbers at their end: sda2 comes before sda10, sdb before
-// sdaa.
+// compareNames compares names with numbers at their end: sda2 comes before sda10.
 func compareNames(a, b string) int {
 	stem := func(s string) string { return strings.TrimRight(s, "0123456789") }
-	x, y := stem(a), stem(b)
-	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	return cmp.Or(cmp.Compare(stem(a), stem(b)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 // disk reads the attributes of a device; it reports whether the device exists.
