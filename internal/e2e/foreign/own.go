@@ -9,6 +9,7 @@ import (
 
 	handles "example.com/foreign/stubs/trident/handles/v1"
 	host "example.com/foreign/stubs/trident/host/v1"
+	machine "example.com/foreign/stubs/trident/machine/v1"
 	operations "example.com/foreign/stubs/trident/operations/v1"
 	self "example.com/foreign/stubs/trident/self/v1"
 	setup "example.com/foreign/stubs/trident/setup/v1"
@@ -18,6 +19,7 @@ import (
 func own(conn grpc.ClientConnInterface) []call {
 	ops, me := operations.NewOperationsServiceClient(conn), self.NewSelfServiceClient(conn)
 	h, here := handles.NewHandleServiceClient(conn), host.NewHostServiceClient(conn)
+	running := machine.NewSystemServiceClient(conn)
 	text := "os: {}\n"
 	nowhere := &self.Source{From: &self.Source_Path{Path: "/nowhere.raw"}}
 	const gone = "PHASE_UNDONE NOT_FOUND"
@@ -44,6 +46,35 @@ func own(conn grpc.ClientConnInterface) []call {
 		{method: "trident.host.v1.HostService/GetRecoveryKey", want: notFound, do: unary(here.GetRecoveryKey, &host.GetRecoveryKeyRequest{}, ok)},
 		{method: "trident.host.v1.HostService/GetHost", want: "HOST_PHASE_FRESH", host: "HOST_PHASE_SETTLED",
 			do: unary(here.GetHost, &host.GetHostRequest{}, func(r *host.GetHostResponse) string { return r.GetPhase().String() })},
+		{method: "trident.machine.v1.SystemService/GetVersion", want: "OK", do: unary(running.GetVersion, &machine.GetVersionRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/GetUptime", want: "OK", do: unary(running.GetUptime, &machine.GetUptimeRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/GetLoad", want: "OK", do: unary(running.GetLoad, &machine.GetLoadRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/GetMemory", want: "OK", do: unary(running.GetMemory, &machine.GetMemoryRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/GetCpus", want: "OK", do: unary(running.GetCpus, &machine.GetCpusRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/GetStat", want: "OK", do: unary(running.GetStat, &machine.GetStatRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/ListDisks", want: "OK", do: unary(running.ListDisks, &machine.ListDisksRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/ListMounts", want: "OK", do: unary(running.ListMounts, &machine.ListMountsRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/ListNetworkDevices", want: "OK", do: unary(running.ListNetworkDevices, &machine.ListNetworkDevicesRequest{}, ok)},
+		{method: "trident.machine.v1.SystemService/GetArguments", want: "1", do: unary(running.GetArguments, &machine.GetArgumentsRequest{Pids: []int32{1}},
+			func(r *machine.GetArgumentsResponse) string { return strconv.Itoa(len(r.GetProcesses())) })},
+		{method: "trident.machine.v1.SystemService/ListProcesses", want: "true", do: func(ctx context.Context) (string, error) {
+			stream, err := running.ListProcesses(ctx, &machine.ListProcessesRequest{})
+			if err != nil {
+				return "", err
+			}
+			n := 0
+			_, err = drain(stream.Recv, func(r *machine.ListProcessesResponse) error { n += len(r.GetProcesses()); return nil })
+			return yes(n > 0), err
+		}},
+		{method: "trident.machine.v1.SystemService/ListSockets", want: "true", do: func(ctx context.Context) (string, error) {
+			stream, err := running.ListSockets(ctx, &machine.ListSocketsRequest{Protocols: []machine.SocketProtocol{machine.SocketProtocol_SOCKET_PROTOCOL_UNIX}})
+			if err != nil {
+				return "", err
+			}
+			n := 0
+			_, err = drain(stream.Recv, func(r *machine.ListSocketsResponse) error { n += len(r.GetSockets()); return nil })
+			return yes(n > 0), err
+		}},
 		{method: "trident.handles.v1.HandleService/Close", want: "OK", do: func(ctx context.Context) (string, error) {
 			resp, err := h.Close(ctx, &handles.CloseRequest{Handle: handle})
 			return ok(resp), err
