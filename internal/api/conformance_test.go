@@ -285,7 +285,7 @@ func TestHandshakesOfServerAndFakeAreTheSame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !equal(limitsToWire(), got.GetLimits()) || len(got.GetApiPackages()) != 7 || got.GetDaemonId() == "" {
+		if !equal(limitsToWire(), got.GetLimits()) || len(got.GetApiPackages()) != 8 || got.GetDaemonId() == "" {
 			t.Errorf("the daemon says %v", got)
 		}
 		if diff := cmp.Diff(wire.Capabilities(true), got.GetCapabilities()); diff != "" {

@@ -42,7 +42,7 @@ func (s *system) ListProcesses(_ *machinev1.ListProcessesRequest, stream grpc.Se
 }
 
 func TestTheSystemOfSeveralHostsIsOneTable(t *testing.T) {
-	fleet(t, map[string]*clienttest.Config{"a": {System: &system{}}, "b": {System: &system{}}, "old": {}})
+	fleet(t, map[string]*clienttest.Config{"a": {System: &system{}}, "b": {System: &system{}}, "old": {Upstream: true}})
 	code, stdout, stderr := trident(t, "host", "load", "--host", "a,b")
 	if lines := strings.Split(stdout, "\n"); code != 0 || len(lines) < 3 || !strings.HasPrefix(lines[0], "HOST  1 MINUTE") || !strings.HasPrefix(lines[1], "a     1.00") {
 		t.Errorf("exit code %d:\n%s%s", code, stdout, stderr)

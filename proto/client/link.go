@@ -324,7 +324,7 @@ func unsent(err error) bool {
 
 func apiPackages() []string {
 	return []string{
-		"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1",
+		"trident.handles.v1", "trident.host.v1", "trident.machine.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1",
 		"trident.v1", "trident.v1preview",
 	}
 }

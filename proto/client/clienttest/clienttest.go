@@ -80,7 +80,7 @@ type Config struct {
 	RebuildPlan *hostv1.PlanRebuildResponse
 	// RecoveryKey is the recovery key of any installation; nil: there is none.
 	RecoveryKey []byte
-	// System serves trident.machine.v1.SystemService; nil: the server does not have it.
+	// System serves trident.machine.v1.SystemService; nil: its calls are not implemented.
 	System machinev1.SystemServiceServer
 	// Operations exist from the start, and have ended.
 	Operations []*operationsv1.Operation
@@ -157,9 +157,11 @@ func (s *Server) Serve(l net.Listener) {
 		operationsv1.RegisterOperationsServiceServer(g, operationsServer{Server: s})
 		selfv1.RegisterSelfServiceServer(g, selfServer{Server: s})
 		hostv1.RegisterHostServiceServer(g, hostServer{Server: s})
-		if s.config.System != nil {
-			machinev1.RegisterSystemServiceServer(g, s.config.System)
+		system := s.config.System
+		if system == nil {
+			system = machinev1.UnimplementedSystemServiceServer{}
 		}
+		machinev1.RegisterSystemServiceServer(g, system)
 		setupv1.RegisterSetupServiceServer(g, setupServer{Server: s})
 		handlesv1.RegisterHandleServiceServer(g, handleServer{Server: s})
 		healthpb.RegisterHealthServer(g, health.NewServer())

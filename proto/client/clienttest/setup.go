@@ -65,7 +65,7 @@ func (s setupServer) Handshake(_ context.Context, req *setupv1.HandshakeRequest)
 	return &setupv1.HandshakeResponse{
 		ServerVersion: s.config.Version, Capabilities: s.config.Capabilities, HostId: s.config.HostID, DaemonId: strconv.Itoa(s.daemon),
 		ApiPackages: []string{
-			"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1", "trident.v1", "trident.v1preview",
+			"trident.handles.v1", "trident.host.v1", "trident.machine.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1", "trident.v1", "trident.v1preview",
 		},
 		Limits: &setupv1.Limits{
 			MaxMessageBytes: 1<<20 + 64<<10, MaxChunkBytes: maxChunk, MaxStreams: 100, MaxConnections: 64, MaxHandles: 16, MaxHandleBytes: 4 << 30,
