@@ -75,15 +75,7 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 		b.conn.Close()
 		b.conn = nil
 	}
-	conn, err := b.dial(ctx, false)
-	if err != nil && b.socket == PrivateSocket {
-		var busErr error
-		if conn, busErr = b.dial(ctx, true); busErr != nil {
-			err = errors.Join(err, busErr)
-		} else {
-			err = nil
-		}
-	}
+	conn, err := b.dialAny(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return nil, contextError(ctx, verb, unit)
@@ -91,6 +83,19 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 		return nil, errkind.Errorf(errkind.Unavailable, "%s %s: connect to systemd: %w", verb, unit, err)
 	}
 	b.conn = conn
+	return conn, nil
+}
+
+// dialAny makes a connection to the socket or, if PrivateSocket fails, to the system bus.
+func (b *Bus) dialAny(ctx context.Context) (*connection, error) {
+	conn, err := b.dial(ctx, false)
+	if err == nil || b.socket != PrivateSocket {
+		return conn, err
+	}
+	conn, busErr := b.dial(ctx, true)
+	if busErr != nil {
+		return nil, errors.Join(err, busErr)
+	}
 	return conn, nil
 }
 
@@ -273,15 +278,33 @@ func (b *Bus) Reboot(ctx context.Context) error {
 
 // Unit implements [Manager].
 func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
-	conn, err := b.connect(ctx, "ask for", unit)
+	p, err := b.properties(ctx, unit)
 	if err != nil {
 		return Unit{}, err
 	}
+	return unitOf(p), nil
+}
+
+// properties returns the properties of a unit. It fails with errkind.NotFound if systemd does
+// not know the unit.
+func (b *Bus) properties(ctx context.Context, unit string) (map[string]any, error) {
+	conn, err := b.connect(ctx, "ask for", unit)
+	if err != nil {
+		return nil, err
+	}
 	p, err := conn.GetAllPropertiesContext(ctx, unit)
 	if err != nil {
-		return Unit{}, callError(ctx, "ask for", unit, err)
+		return nil, callError(ctx, "ask for", unit, err)
 	}
-	// A property that the type of unit does not have stays zero.
+	if p["LoadState"] == "not-found" && p["ActiveState"] == "inactive" {
+		return nil, errkind.Errorf(errkind.NotFound, "ask for %s: unit %s not found", unit, unit)
+	}
+	return p, nil
+}
+
+// unitOf returns the state that properties have. A property that the type of unit does not
+// have stays zero.
+func unitOf(p map[string]any) Unit {
 	var u Unit
 	u.Active, _ = p["ActiveState"].(string)
 	u.Sub, _ = p["SubState"].(string)
@@ -291,8 +314,5 @@ func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
 	if id, _ := p["InvocationID"].([]byte); len(id) > 0 {
 		u.Invocation = hex.EncodeToString(id)
 	}
-	if p["LoadState"] == "not-found" && u.Active == "inactive" {
-		return Unit{}, errkind.Errorf(errkind.NotFound, "ask for %s: unit %s not found", unit, unit)
-	}
-	return u, nil
+	return u
 }

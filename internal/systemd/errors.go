@@ -50,7 +50,8 @@ func kindOf(name string) errkind.Kind {
 		return errkind.NotFound
 	case "org.freedesktop.systemd1.UnitExists":
 		return errkind.Exists
-	case "org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.LoadFailed", "org.freedesktop.systemd1.BadUnitSetting":
+	case "org.freedesktop.login1.BlockedByInhibitorLock", "org.freedesktop.login1.OperationInProgress",
+		"org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.LoadFailed", "org.freedesktop.systemd1.BadUnitSetting":
 		return errkind.Precondition
 	case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
 		return errkind.Denied

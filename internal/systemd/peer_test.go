@@ -10,12 +10,14 @@ import (
 	"net"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -237,6 +239,44 @@ func (m *methods) ReloadOrRestartUnit(unit, _ string) (dbus.ObjectPath, *dbus.Er
 	return m.job(unit, func(ctx context.Context) error { return m.peer.ReloadOrRestart(ctx, unit) })
 }
 
+func (m *methods) StartUnit(unit, _ string) (dbus.ObjectPath, *dbus.Error) {
+	return m.job(unit, func(ctx context.Context) error {
+		err := m.peer.Run(ctx, systemd.StartJob, unit)
+		if errkind.Of(err) == errkind.Internal && err != nil {
+			m.peer.changed(unit)
+		}
+		return err
+	})
+}
+
+// changed announces the state of a unit.
+func (p *peer) changed(unit string) {
+	u, _ := p.Unit(p.ctx, unit)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Emit("/org/freedesktop/systemd1/unit/"+dbus.ObjectPath(sd.PathBusEscape(unit)), "org.freedesktop.DBus.Properties.PropertiesChanged",
+			"org.freedesktop.systemd1.Unit", map[string]dbus.Variant{"ActiveState": dbus.MakeVariant(u.Active)}, []string{})
+	}
+}
+
+type unitStatus struct {
+	Name, Description, Load, Active, Sub, Followed string
+	Path                                           dbus.ObjectPath
+	JobID                                          uint32
+	JobType                                        string
+	JobPath                                        dbus.ObjectPath
+}
+
+func (m *methods) ListUnitsByPatterns(states, patterns []string) ([]unitStatus, *dbus.Error) {
+	list, err := m.peer.List(m.peer.ctx, patterns, states)
+	out := []unitStatus{}
+	for _, u := range slices.Backward(list) { // systemd does not sort
+		out = append(out, unitStatus{Name: u.Name, Description: u.Description, Load: u.Load, Active: u.Active, Sub: u.Sub, Path: "/", JobPath: "/"})
+	}
+	return out, dbusError(err)
+}
+
 func (m *methods) StopUnit(unit, _ string) (dbus.ObjectPath, *dbus.Error) {
 	if _, err := m.peer.Unit(m.peer.ctx, unit); err != nil {
 		return "", dbusError(err)
@@ -295,10 +335,13 @@ func (m *methods) GetAll(msg dbus.Message, _ string) (map[string]dbus.Variant, *
 		return nil, dbusError(err)
 	}
 	id, _ := hex.DecodeString(u.Invocation)
+	d, _ := m.peer.Details(m.peer.ctx, unescape(path.Base(string(at))))
 	return map[string]dbus.Variant{
 		"LoadState": dbus.MakeVariant(load), "ActiveState": dbus.MakeVariant(u.Active), "SubState": dbus.MakeVariant(u.Sub),
 		"Result": dbus.MakeVariant(u.Result), "NRestarts": dbus.MakeVariant(u.Restarts), "MainPID": dbus.MakeVariant(u.MainPID),
-		"InvocationID": dbus.MakeVariant(id),
+		"InvocationID": dbus.MakeVariant(id), "Id": dbus.MakeVariant(d.Name), "Names": dbus.MakeVariant(d.Names),
+		"RequiredBy": dbus.MakeVariant(d.StopsWith), "Requires": dbus.MakeVariant(d.StartsWith), "Conflicts": dbus.MakeVariant(d.Conflicts),
+		"MemoryCurrent": dbus.MakeVariant(^uint64(0)), "StateChangeTimestamp": dbus.MakeVariant(uint64(1_700_000_000_000_000)),
 	}, nil
 }
 

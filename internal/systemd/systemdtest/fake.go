@@ -30,12 +30,18 @@ type Definition struct {
 	// Oneshot units have no process once they are active.
 	Oneshot bool
 	Masked  bool
+	// Alias is another name of the unit.
+	Alias string
+	// RequiredBy, Requires and Conflicts are units in relation to this one.
+	RequiredBy, Requires, Conflicts []string
 }
 
 // Call is one call of a method of [systemd.Manager].
 type Call struct {
-	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, Reload, Enable, Reboot, Version or Unit
-	Unit      string // "" for Reload, Reboot and Version
+	// Method is Restart, ReloadOrRestart, StartTransient, Stop, Reload, Enable, Reboot,
+	// Version, Unit, List, or a systemd.Job.
+	Method    string
+	Unit      string // "" for Reload, Reboot, Version and List
 	Transient systemd.Transient
 }
 
@@ -55,9 +61,13 @@ type Fake struct {
 	enabled map[string]bool
 	calls   []Call
 	last    uint32 // process and invocation counter
+	watches map[chan string]bool
 }
 
-var _ systemd.Manager = (*Fake)(nil)
+var (
+	_ systemd.Manager = (*Fake)(nil)
+	_ systemd.Jobs    = (*Fake)(nil)
+)
 
 // Define writes a unit file. As with the real systemd, a loaded unit does not change
 // until Reload.
@@ -80,6 +90,7 @@ func (f *Fake) Set(unit string, u systemd.Unit) {
 	defer f.mu.Unlock()
 	f.load(unit)
 	f.units[unit] = u
+	f.announce(unit, u)
 }
 
 // Calls returns the calls so far, in order.
@@ -140,6 +151,7 @@ func (f *Fake) start(verb, unit string, d Definition) error {
 			u = systemd.Unit{Active: "activating", Sub: "start", Result: "success"}
 		}
 		f.units[unit] = u
+		f.announce(unit, u)
 		return (&systemd.JobError{Verb: verb, Unit: unit, Result: d.Start, UnitResult: u.Result}).WithKind()
 	}
 	f.last++

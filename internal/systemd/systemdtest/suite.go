@@ -60,6 +60,10 @@ func Suite(t *testing.T, start func(*testing.T) Host) {
 		"a transient unit whose program is not there fails and leaves its name free":     unstartable,
 		"a transient unit ends after its timeout":                                        transientTimeout,
 		"a transient unit that fails is started again without end, until it is stopped":  transientRestart,
+		"a job of each kind is awaited":                                                  runs,
+		"units are listed by pattern and state":                                          lists,
+		"a unit has details":                                                             details,
+		"a unit that fails is announced":                                                 failures,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
