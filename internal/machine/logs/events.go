@@ -1,0 +1,127 @@
+package logs
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+)
+
+// maxEvents is how many events a daemon remembers.
+const maxEvents = 1024
+
+// EventKind says what happened.
+type EventKind int
+
+// The kinds of events, as in trident.machine.v1.HostEventKind.
+const (
+	Booted EventKind = iota + 1
+	OperationChanged
+	UnitFailed
+	Mounted
+	Unmounted
+	Blind // some kind of event cannot be watched
+)
+
+// An Event is something that happened on the host.
+type Event struct {
+	Sequence uint64 // from 1, without gaps
+	Time     time.Time
+	Kind     EventKind
+	Subject  string // a boot ID, the ID of an operation, a unit, a mount point
+	Text     string
+}
+
+// Events remembers the last 1024 events of this daemon.
+type Events struct {
+	// ID identifies this daemon among those whose events have the same numbers.
+	ID string
+
+	mu      sync.Mutex
+	ring    []Event
+	last    uint64
+	changed chan struct{} // closed by the next event
+	watch   func(context.Context)
+	once    sync.Once
+	life    context.Context
+}
+
+// NewEvents returns the events of a host that booted at a time. The first call of Send begins
+// to watch the host, by calling watch with life.
+func NewEvents(life context.Context, bootID string, booted time.Time, watch func(context.Context)) *Events {
+	e := &Events{ID: rand.Text(), changed: make(chan struct{}), watch: watch, life: life}
+	e.Add(Event{Time: booted, Kind: Booted, Subject: bootID})
+	return e
+}
+
+// Add gives an event its number, and its time if it has none. It never waits.
+func (e *Events) Add(event Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last++
+	event.Sequence = e.last
+	if event.Time.IsZero() {
+		event.Time = time.Now()
+	}
+	if len(e.ring) == maxEvents {
+		copy(e.ring, e.ring[1:])
+		e.ring = e.ring[:maxEvents-1]
+	}
+	e.ring = append(e.ring, event)
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// after returns the events after a number, whether events between are forgotten, and a channel
+// that is closed by the next event.
+func (e *Events) after(number uint64) (events []Event, isLost bool, changed <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	oldest := e.last - uint64(len(e.ring)) + 1
+	begin := min(max(number+1, oldest), e.last+1)
+	return append(events, e.ring[begin-oldest:]...), number+1 < oldest, e.changed
+}
+
+// Send gives the events after a number to send, until the last one or, with follow, the end of
+// ctx. isLost says that events before that one are forgotten. id is the ID of the Events that
+// had the number; if it is not empty and another one, Send begins with the oldest event, and
+// the first is marked as if others were lost.
+func (e *Events) Send(ctx context.Context, id string, number uint64, follow bool, send func(event Event, isLost bool) error) error {
+	e.once.Do(func() {
+		if e.watch != nil {
+			go e.watch(e.life)
+		}
+	})
+	wasOther := id != "" && id != e.ID
+	if wasOther || number > e.lastNumber() {
+		number, wasOther = 0, true
+	}
+	for {
+		events, isLost, changed := e.after(number)
+		// Without a number the caller asks for what is remembered, and has lost nothing.
+		isLost = isLost && number > 0 || wasOther
+		for _, event := range events {
+			if err := send(event, isLost); err != nil {
+				return err
+			}
+			number, isLost, wasOther = event.Sequence, false, false
+		}
+		if len(events) > 0 {
+			continue
+		}
+		if !follow {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (e *Events) lastNumber() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.last
+}
