@@ -67,6 +67,18 @@ func (r *Runner) Active() (id string, ok bool) {
 	return r.active.op.ID, true
 }
 
+// Irrevocable returns the ID of the unsettled operation if it is past its point of no return,
+// where Cancel refuses it for that.
+func (r *Runner) Irrevocable() (id string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.active
+	if a == nil || a.kind == nil || a.op.Phase != Doing || !r.isLastStep(a) {
+		return "", false
+	}
+	return a.op.ID, true
+}
+
 // Changed returns a channel that is closed at the next change of any operation.
 func (r *Runner) Changed() <-chan struct{} { return r.tail.change() }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -41,57 +42,81 @@ type Field struct {
 // numbers if it is not UTF-8, an array of such values if the field is there several times, or
 // null if it was left out (journalctl(1), --output=json).
 func parseEntry(line []byte, allFields bool) (Entry, error) {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(line, &raw); err != nil {
+	var known knownFields
+	all := map[string]values{}
+	target := any(&known)
+	if allFields {
+		target = &all
+	}
+	if err := json.Unmarshal(line, target); err != nil {
 		return Entry{}, errkind.Errorf(errkind.Corrupt, "parse an entry of the journal: %w", err)
 	}
-	values := map[string][][]byte{}
-	for name, value := range raw {
-		list, err := valuesOf(value)
-		if err != nil {
-			return Entry{}, errkind.Errorf(errkind.Corrupt, "parse the field %.64q of an entry of the journal: %w", name, err)
+	if allFields {
+		known = knownFields{
+			all["__CURSOR"], all["__REALTIME_TIMESTAMP"], all["__MONOTONIC_TIMESTAMP"], all["_BOOT_ID"], all["MESSAGE"], all["PRIORITY"],
+			all["SYSLOG_IDENTIFIER"], all["_COMM"], all["_PID"], all["SYSLOG_PID"], all["_SYSTEMD_UNIT"], all["UNIT"],
 		}
-		values[name] = list
 	}
-	first := func(names ...string) []byte {
-		for _, name := range names {
-			if list := values[name]; len(list) > 0 {
-				return list[0]
-			}
-		}
-		return nil
-	}
-	text := func(names ...string) string { return strings.ToValidUTF8(string(first(names...)), "?") }
-	number := func(names ...string) (int64, bool) {
-		n, err := strconv.ParseInt(string(first(names...)), 10, 64)
-		return n, err == nil
-	}
+	return known.entry(fieldsOf(all))
+}
+
+// knownFields are the fields that an Entry has a place for (systemd.journal-fields(7)).
+type knownFields struct {
+	Cursor     values `json:"__CURSOR"`
+	Realtime   values `json:"__REALTIME_TIMESTAMP"`
+	Monotonic  values `json:"__MONOTONIC_TIMESTAMP"`
+	BootID     values `json:"_BOOT_ID"`
+	Message    values `json:"MESSAGE"`
+	Priority   values `json:"PRIORITY"`
+	Identifier values `json:"SYSLOG_IDENTIFIER"`
+	Command    values `json:"_COMM"`
+	PID        values `json:"_PID"`
+	SyslogPID  values `json:"SYSLOG_PID"`
+	Unit       values `json:"_SYSTEMD_UNIT"`
+	About      values `json:"UNIT"`
+}
+
+func (k *knownFields) entry(fields []Field) (Entry, error) {
 	e := Entry{
-		Cursor: text("__CURSOR"), BootID: text("_BOOT_ID"), Unit: text("UNIT", "_SYSTEMD_UNIT"),
-		Identifier: text("SYSLOG_IDENTIFIER", "_COMM"), Message: first("MESSAGE"),
+		Cursor: text(k.Cursor), BootID: text(k.BootID), Unit: text(k.About, k.Unit),
+		Identifier: text(k.Identifier, k.Command), Message: first(k.Message), Fields: fields,
 	}
 	if e.Cursor == "" {
 		return Entry{}, errkind.Errorf(errkind.Corrupt, "parse an entry of the journal: it has no cursor")
 	}
-	if usec, ok := number("__REALTIME_TIMESTAMP"); ok {
+	if usec, ok := number(k.Realtime); ok {
 		e.Time = time.UnixMicro(usec)
 	}
-	if usec, ok := number("__MONOTONIC_TIMESTAMP"); ok && usec >= 0 && usec < 1<<53 {
+	if usec, ok := number(k.Monotonic); ok && usec >= 0 && usec < 1<<53 {
 		e.Monotonic = time.Duration(usec) * time.Microsecond
 	}
-	e.PID, _ = number("_PID", "SYSLOG_PID")
-	if p, ok := number("PRIORITY"); ok && p >= 0 && p <= 7 {
+	e.PID, _ = number(k.PID, k.SyslogPID)
+	if p, ok := number(k.Priority); ok && p >= 0 && p <= 7 {
 		priority := int32(p)
 		e.Priority = &priority
-	}
-	if allFields {
-		e.Fields = fieldsOf(values)
 	}
 	return e, nil
 }
 
-func fieldsOf(values map[string][][]byte) (out []Field) {
-	for name, list := range values {
+// first returns the first value of the first field that has one.
+func first(fields ...values) []byte {
+	for _, list := range fields {
+		if len(list) > 0 {
+			return list[0]
+		}
+	}
+	return nil
+}
+
+func text(fields ...values) string { return strings.ToValidUTF8(string(first(fields...)), "?") }
+
+func number(fields ...values) (int64, bool) {
+	n, err := strconv.ParseInt(string(first(fields...)), 10, 64)
+	return n, err == nil
+}
+
+func fieldsOf(all map[string]values) (out []Field) {
+	for name, list := range all {
 		for _, value := range list {
 			out = append(out, Field{strings.ToValidUTF8(name, "?"), value})
 		}
@@ -100,15 +125,34 @@ func fieldsOf(values map[string][][]byte) (out []Field) {
 	return out
 }
 
-// valuesOf returns the values of a field.
+// values are the values of one field.
+type values [][]byte
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *values) UnmarshalJSON(value []byte) (err error) {
+	if len(value) > 0 && value[0] == '"' {
+		one, err := unquote(value)
+		*v = values{one}
+		return err
+	}
+	*v, err = valuesOf(value)
+	return err
+}
+
+// unquote returns a copy of the text of a JSON string.
+func unquote(value []byte) ([]byte, error) {
+	if !bytes.ContainsRune(value, '\\') && utf8.Valid(value) {
+		return bytes.Clone(value[1 : len(value)-1]), nil
+	}
+	var s string
+	err := json.Unmarshal(value, &s)
+	return []byte(s), err
+}
+
+// valuesOf returns the values of a field that is not one text.
 func valuesOf(value json.RawMessage) ([][]byte, error) {
 	if string(value) == "null" {
 		return nil, nil
-	}
-	if len(value) > 0 && value[0] == '"' {
-		var s string
-		err := json.Unmarshal(value, &s)
-		return [][]byte{[]byte(s)}, err
 	}
 	if binary, err := bytesOf(value); err == nil {
 		return [][]byte{binary}, nil
@@ -123,11 +167,11 @@ func valuesOf(value json.RawMessage) ([][]byte, error) {
 			return nil, fmt.Errorf("%.64q is not a value", one)
 		}
 		if one[0] == '"' {
-			var s string
-			if err := json.Unmarshal(one, &s); err != nil {
+			text, err := unquote(one)
+			if err != nil {
 				return nil, err
 			}
-			out = append(out, []byte(s))
+			out = append(out, text)
 			continue
 		}
 		binary, err := bytesOf(one)

@@ -84,7 +84,7 @@ func TestAnEntryThatIsTooLargeOrNotAnEntryIsMarked(t *testing.T) {
 	if err != nil || len(got) != 6 {
 		t.Fatalf("%d entries, %v", len(got), err)
 	}
-	if got[0].Omitted != int64(len(huge)) || got[0].Message != nil || got[1].Omitted != 8 || got[2].Cursor != "s=2" || got[3].Omitted == 0 || got[4].Omitted == 0 || got[5].Cursor != "s=4" {
+	if got[0].Omitted != int64(len(huge)) || got[0].Message != nil || got[1].Omitted != 8 || got[2].Cursor != "s=2" || got[3].Omitted == 0 || got[4].Cursor != "s=3" || got[5].Cursor != "s=4" {
 		t.Errorf("%+v", got)
 	}
 }
