@@ -120,6 +120,16 @@ func (e *Events) Send(ctx context.Context, id string, number uint64, follow bool
 	}
 }
 
+// Events gives events to send, as Events.Send does, and counts the stream.
+func (s *Service) Events(ctx context.Context, e *Events, id string, number uint64, follow bool, send func(Event, bool) error) error {
+	end, err := s.begin("read the events")
+	if err != nil {
+		return err
+	}
+	defer end()
+	return e.Send(ctx, id, number, follow, send)
+}
+
 func (e *Events) lastNumber() uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -24,11 +24,11 @@ const (
 
 type CaptureRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, such as "eth0". Empty: all interfaces.
+	// Its name, such as "eth0".
 	Interface string `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
-	// Also packets that are not for this host. Needs an interface.
+	// Also packets that are not for this host.
 	Promiscuous bool `protobuf:"varint,2,opt,name=promiscuous,proto3" json:"promiscuous,omitempty"`
-	// How many bytes of each packet to record, from 14 to 262144; 0 is 262144.
+	// How many bytes of each packet to record, from 64 to 262144; 0 is 262144.
 	SnapLength int32 `protobuf:"varint,3,opt,name=snap_length,json=snapLength,proto3" json:"snap_length,omitempty"`
 	// A program of classic BPF that selects packets, at most 4096 instructions, as
 	// "tcpdump -dd" prints it. Empty: all packets.
