@@ -54,7 +54,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/terminal", "internal/bytesize internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/hosts", "internal/nearest internal/linux/atomicfile internal/linux/regfile internal/errkind proto/client"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind internal/diagnose"},
+	{"internal/daemon", "internal/api/control internal/machine/capture internal/machine/files internal/machine/logs internal/machine/power internal/machine/units internal/gateway/policy internal/linux/inroot internal/api internal/api/updating internal/updates internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/loader internal/servicing/slots/machine internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind internal/diagnose"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
 	{"internal/provision/provisiontest", "internal/gateway/connect internal/image internal/isopatch proto/client/clienttest"},
@@ -64,7 +64,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
 	{"internal/gateway/connect/connecttest", ""},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
-	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire internal/api/machine " + generated},
+	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire internal/api/machine internal/api/control " + generated},
+	{"internal/api/control", "internal/machine/capture internal/machine/files internal/machine/logs internal/machine/power internal/machine/units internal/systemd proto/trident/machine/v1"},
 	{"internal/api/machine", "internal/hostinfo internal/machine/network internal/machine/system internal/errkind proto/trident/machine/v1"},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
@@ -131,6 +132,11 @@ var layers = []struct{ pkg, may string }{
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
+	{"internal/machine/capture", "internal/errkind"},
+	{"internal/machine/files", "internal/linux/inroot internal/bytesize internal/errkind"},
+	{"internal/machine/logs", "internal/systemd internal/linux/run internal/linux/regfile internal/errkind"},
+	{"internal/machine/power", "internal/systemd internal/errkind"},
+	{"internal/machine/units", "internal/systemd internal/errkind"},
 	{"internal/container", "internal/errkind"},
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
 	{"internal/systemd", "internal/linux/run internal/errkind"},
@@ -180,6 +186,7 @@ var layers = []struct{ pkg, may string }{
 	{"proto/wire", ""},
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},
 	{"proto/trident/host/v1", "proto/trident/operations/v1 proto/trident/v1"},
+	{"proto/trident/machine/v1", ""},
 	{"proto/trident/setup/v1", ""},
 	{"proto/trident/handles/v1", ""},
 	{"proto/trident/machine/v1", ""},
@@ -197,8 +204,8 @@ const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine internal/api/control " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",

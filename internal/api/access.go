@@ -38,6 +38,8 @@ type rule struct {
 	// isBulk methods return much of the datastore: only few of their calls run at a time.
 	// None of them waits for anything else.
 	isBulk bool
+	// endsWithServer streams may have no end of their own: a server that stops ends them.
+	endsWithServer bool
 }
 
 // smallRequest is the largest request, in bytes, without a Host Configuration or a chunk.
@@ -92,10 +94,26 @@ func access() map[string]rule {
 		machinev1.SystemService_ListMounts_FullMethodName:         {may: root, isBulk: true},
 		machinev1.SystemService_ListProcesses_FullMethodName:      {may: root},
 		machinev1.SystemService_GetArguments_FullMethodName:       {may: root, isBulk: true},
+		machinev1.UnitService_ListUnits_FullMethodName:            {may: root},
+		machinev1.UnitService_ShowUnit_FullMethodName:             {may: root},
+		machinev1.UnitService_StartUnit_FullMethodName:            {may: root},
+		machinev1.UnitService_StopUnit_FullMethodName:             {may: root},
+		machinev1.UnitService_RestartUnit_FullMethodName:          {may: root},
+		machinev1.LogService_Journal_FullMethodName:               {may: root, endsWithServer: true},
+		machinev1.LogService_Dmesg_FullMethodName:                 {may: root, endsWithServer: true},
+		machinev1.LogService_Events_FullMethodName:                {may: root, endsWithServer: true},
+		machinev1.FileService_ListFiles_FullMethodName:            {may: root, endsWithServer: true},
+		machinev1.FileService_StatFile_FullMethodName:             {may: root},
+		machinev1.FileService_ReadFile_FullMethodName:             {may: root, endsWithServer: true},
+		machinev1.FileService_CopyFiles_FullMethodName:            {may: root, endsWithServer: true},
+		machinev1.FileService_DiskUsage_FullMethodName:            {may: root},
+		machinev1.CaptureService_Capture_FullMethodName:           {may: root, endsWithServer: true},
+		machinev1.PowerService_Reboot_FullMethodName:              {may: root},
+		machinev1.PowerService_Shutdown_FullMethodName:            {may: root},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, worksWithoutHost: true, isQuiet: true},
-		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
+		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true, endsWithServer: true},
 		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
 		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
 

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/stats"
 
+	"github.com/trident-project/trident/internal/api/control"
 	"github.com/trident-project/trident/internal/api/machine"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -61,6 +62,7 @@ type Config struct {
 	Store      *hoststate.Store // has the recorded status of the host
 	Servicing  Servicing
 	Updates    Updates
+	Control    *control.Services
 	// Fixed, if set, says why this Trident cannot be replaced by another version. The daemon
 	// then lacks the capabilities of wire.SelfServicing.
 	Fixed error
@@ -113,6 +115,7 @@ func New(c Config) *Server {
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
 	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, keeper: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
 	machinev1.RegisterSystemServiceServer(services, machine.NewSystem(c.Root))
+	control.Register(services, c.Control, callerOf)
 	setupv1.RegisterSetupServiceServer(services, setup)
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -101,11 +100,11 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return g.serve(ss.Context(), info.FullMethod, func(ctx context.Context) error {
-		if info.FullMethod == healthpb.Health_Watch_FullMethodName { // it would delay Stop
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithCancel(ctx)
-			defer cancel()
-			defer context.AfterFunc(g.stopping, cancel)()
+		if g.rules[info.FullMethod].endsWithServer { // it would delay Stop
+			var cancel context.CancelCauseFunc
+			ctx, cancel = context.WithCancelCause(ctx)
+			defer cancel(nil)
+			defer context.AfterFunc(g.stopping, func() { cancel(operation.ErrDetached) })()
 		}
 		s := &stream{ServerStream: ss, ctx: ctx, session: sessionOf(ctx), method: info.FullMethod, gate: g}
 		defer s.end()
@@ -148,6 +147,14 @@ func (g *gate) serve(ctx context.Context, method string, handle func(context.Con
 		ctx = operation.WithAskedBy(ctx, c.askedBy)
 	}
 	return g.status(method, handle(ctx))
+}
+
+// callerOf returns the process that makes a call, or 0.
+func callerOf(ctx context.Context) int32 {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.peer.pid
+	}
+	return 0
 }
 
 // status returns an error in the form of the method's package. If the host is busy, the

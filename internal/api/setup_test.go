@@ -288,6 +288,11 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 				t.Errorf("%v, %v", got, err)
 			}
 		},
+		"machine-capture":      func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
+		"machine-files":        func(t *testing.T, _ *fixture) { TestFilesAreServed(t) },
+		"machine-logs":         func(t *testing.T, _ *fixture) { TestAServerThatStopsEndsTheStreams(t) },
+		"machine-power":        func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
+		"machine-units":        func(t *testing.T, _ *fixture) { TestUnitsAreServed(t) },
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}

@@ -81,8 +81,10 @@ type Config struct {
 	// Fixed, if set, says why this Trident cannot be replaced by another version.
 	Fixed error
 	// Systemd is the host's service manager; nil means the real one.
-	Systemd systemd.Manager
-	Logger  *slog.Logger
+	Systemd systemd.Host
+	// Login is the host's logind; nil means the real one, or none if Root is not "/".
+	Login  systemd.Login
+	Logger *slog.Logger
 }
 
 // A Daemon listens from New on, and answers in Run. Close releases the resources of a
@@ -170,27 +172,30 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var host *servicing.Service
-	d.runner = operation.New(ctx, operation.Config{
-		Journal: d.store, Life: life, Logger: d.logger, Unsettled: markUnsettled(c.Root), Origin: observe.Origin,
-		Observe: func(op operation.Operation, events ...operation.Event) {
-			d.observer.Operation(op, events...)
-			host.Logs.Observe(op, events...)
-		},
-	})
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
 	d.stopBus = stopBus
 	if c.Systemd == nil {
 		c.Systemd = systemd.Connect(busCtx, systemd.PrivateSocket)
 	}
 	d.systemd = c.Systemd
+	events := newEvents(busCtx, c, life)
+	var host *servicing.Service
+	d.runner = operation.New(ctx, operation.Config{
+		Journal: d.store, Life: life, Logger: d.logger, Unsettled: markUnsettled(c.Root), Origin: observe.Origin,
+		Observe: func(op operation.Operation, changes ...operation.Event) {
+			d.observer.Operation(op, changes...)
+			host.Logs.Observe(op, changes...)
+			events.Operation(op.ID, strings.TrimSpace(string(op.Phase)+" "+op.Step))
+		},
+	})
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.gateway = newGateway(c.Root)
 	d.reports = host.Logs.Reports
 	d.server = api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed,
 		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
-		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root), Policy: d.gateway.policy,
+		Control: controlOf(c, d.runner, events),
+		Logger:  d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root), Policy: d.gateway.policy,
 		Stats: d.observer.Calls(),
 	})
 	return d, nil

@@ -28,7 +28,7 @@ type Bus struct {
 	conn *connection
 }
 
-var _ Manager = (*Bus)(nil)
+var _ Host = (*Bus)(nil)
 
 // Connect returns the Bus whose PID 1 listens on socket, usually PrivateSocket. The first
 // call of a method connects; if PrivateSocket fails, it connects to the system bus. After

@@ -55,6 +55,12 @@ type Units interface {
 	Unit(ctx context.Context, unit string) (Unit, error)
 }
 
+// Host is all of systemd that a daemon uses.
+type Host interface {
+	Manager
+	Jobs
+}
+
 // Transient is a service without a unit file, which exists only while it runs. It has
 // its own cgroup, so it outlives the process that started it.
 type Transient struct {

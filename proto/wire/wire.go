@@ -56,6 +56,11 @@ const (
 	HostValidation      = "host-validation"       // HostService.ValidateConfig: all findings with their places
 	ImageHandles        = "image-handles"         // HandleService.OpenImage
 	MessageLimit        = "message-limit"         // answers larger than the client said that it takes are errors, not broken connections
+	MachineCapture      = "machine-capture"       // CaptureService
+	MachineFiles        = "machine-files"         // FileService
+	MachineLogs         = "machine-logs"          // LogService
+	MachinePower        = "machine-power"         // PowerService
+	MachineUnits        = "machine-units"         // UnitService
 	Operations          = "operations"            // OperationsService: get, list, cancel, watch from a sequence number
 	Pause               = "pause"                 // Trial.pause in SelfService.Upgrade and Activate, and OperationsService.Continue
 	RequestIDs          = "request-ids"           // HeaderRequest of every call that begins an operation
@@ -96,7 +101,8 @@ func Capabilities(changesHost bool) []string {
 	}
 	if changesHost {
 		all = append(all,
-			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan, MachineSystem, RebuildPlan, RecoveryKey,
+			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan,
+			MachineCapture, MachineFiles, MachineLogs, MachinePower, MachineSystem, MachineUnits, RebuildPlan, RecoveryKey,
 			RuntimeRollback, RuntimeUpdate, StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)

@@ -20,6 +20,8 @@ func own(conn grpc.ClientConnInterface) []call {
 	ops, me := operations.NewOperationsServiceClient(conn), self.NewSelfServiceClient(conn)
 	h, here := handles.NewHandleServiceClient(conn), host.NewHostServiceClient(conn)
 	running := machine.NewSystemServiceClient(conn)
+	units, logs := machine.NewUnitServiceClient(conn), machine.NewLogServiceClient(conn)
+	files, power := machine.NewFileServiceClient(conn), machine.NewPowerServiceClient(conn)
 	text := "os: {}\n"
 	nowhere := &self.Source{From: &self.Source_Path{Path: "/nowhere.raw"}}
 	const gone = "PHASE_UNDONE NOT_FOUND"
@@ -146,8 +148,55 @@ func own(conn grpc.ClientConnInterface) []call {
 			do: unary(me.SetPolicy, &self.SetPolicyRequest{Policy: &self.Policy{Channel: "beta"}, Set: []string{"channel"}}, func(r *self.SetPolicyResponse) string { return r.GetPolicy().GetChannel() })},
 		{method: "trident.self.v1.SelfService/GetPolicy", want: "beta",
 			do: unary(me.GetPolicy, &self.GetPolicyRequest{}, func(r *self.GetPolicyResponse) string { return r.GetPolicy().GetChannel() })},
+		{method: "trident.machine.v1.UnitService/ListUnits", want: invalid,
+			do: unary(units.ListUnits, &machine.ListUnitsRequest{Patterns: []string{""}}, ok)},
+		{method: "trident.machine.v1.UnitService/ShowUnit", want: invalid, do: unary(units.ShowUnit, &machine.ShowUnitRequest{}, ok)},
+		{method: "trident.machine.v1.UnitService/StartUnit", want: invalid, do: unary(units.StartUnit, &machine.StartUnitRequest{}, ok)},
+		{method: "trident.machine.v1.UnitService/StopUnit", want: invalid, do: unary(units.StopUnit, &machine.StopUnitRequest{}, ok)},
+		{method: "trident.machine.v1.UnitService/RestartUnit", want: invalid, do: unary(units.RestartUnit, &machine.RestartUnitRequest{}, ok)},
+		{method: "trident.machine.v1.LogService/Journal", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := logs.Journal(ctx, &machine.JournalRequest{Tail: -1})
+			return received(stream, err)
+		}},
+		{method: "trident.machine.v1.LogService/Dmesg", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := logs.Dmesg(ctx, &machine.DmesgRequest{Tail: -1})
+			return received(stream, err)
+		}},
+		{method: "trident.machine.v1.LogService/Events", want: "OK", do: func(ctx context.Context) (string, error) {
+			stream, err := logs.Events(ctx, &machine.EventsRequest{})
+			return received(stream, err)
+		}},
+		{method: "trident.machine.v1.FileService/ListFiles", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := files.ListFiles(ctx, &machine.ListFilesRequest{})
+			return received(stream, err)
+		}},
+		{method: "trident.machine.v1.FileService/StatFile", want: invalid, do: unary(files.StatFile, &machine.StatFileRequest{}, ok)},
+		{method: "trident.machine.v1.FileService/ReadFile", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := files.ReadFile(ctx, &machine.ReadFileRequest{})
+			return received(stream, err)
+		}},
+		{method: "trident.machine.v1.FileService/CopyFiles", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := files.CopyFiles(ctx, &machine.CopyFilesRequest{})
+			return received(stream, err)
+		}},
+		{method: "trident.machine.v1.FileService/DiskUsage", want: invalid, do: unary(files.DiskUsage, &machine.DiskUsageRequest{}, ok)},
+		{method: "trident.machine.v1.CaptureService/Capture", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := machine.NewCaptureServiceClient(conn).Capture(ctx, &machine.CaptureRequest{})
+			return received(stream, err)
+		}},
+		// The host of this test must not be rebooted: it is a folder.
+		{method: "trident.machine.v1.PowerService/Reboot", want: unimplemented, do: unary(power.Reboot, &machine.RebootRequest{}, ok)},
+		{method: "trident.machine.v1.PowerService/Shutdown", want: unimplemented, do: unary(power.Shutdown, &machine.ShutdownRequest{}, ok)},
 		{method: "trident.self.v1.SelfService/Remove", want: notFound, do: unary(me.Remove, &self.RemoveRequest{Version: "9.9.9"}, ok)},
 	}
+}
+
+// received returns OK if the first message of a stream comes.
+func received[M any](stream grpc.ServerStreamingClient[M], err error) (string, error) {
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	return "OK", err
 }
 
 // ended is how an operation stands after an event.

@@ -41,9 +41,11 @@ type Events struct {
 	ring    []Event
 	last    uint64
 	changed chan struct{} // closed by the next event
-	watch   func(context.Context)
-	once    sync.Once
-	life    context.Context
+	// operation is the last one with an event, and the text of the event.
+	operation [2]string
+	watch     func(context.Context)
+	once      sync.Once
+	life      context.Context
 }
 
 // NewEvents returns the events of a host that booted at a time. The first call of Send begins
@@ -70,6 +72,17 @@ func (e *Events) Add(event Event) {
 	e.ring = append(e.ring, event)
 	close(e.changed)
 	e.changed = make(chan struct{})
+}
+
+// Operation adds an event for an operation, unless its last event has the same text.
+func (e *Events) Operation(id, text string) {
+	e.mu.Lock()
+	isNew := e.operation != [2]string{id, text}
+	e.operation = [2]string{id, text}
+	e.mu.Unlock()
+	if isNew {
+		e.Add(Event{Kind: OperationChanged, Subject: id, Text: text})
+	}
 }
 
 // after returns the events after a number, whether events between are forgotten, and a channel

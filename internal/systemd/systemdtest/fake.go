@@ -64,10 +64,7 @@ type Fake struct {
 	watches map[chan string]bool
 }
 
-var (
-	_ systemd.Manager = (*Fake)(nil)
-	_ systemd.Jobs    = (*Fake)(nil)
-)
+var _ systemd.Host = (*Fake)(nil)
 
 // Define writes a unit file. As with the real systemd, a loaded unit does not change
 // until Reload.
