@@ -82,7 +82,7 @@ func TestTheBillOfMaterialsHasTheModulesThatWereBuilt(t *testing.T) {
 	}{
 		"from a proxy":         {debug.Module{Path: "example.com/a", Version: "v1.0.0+incompatible"}, "pkg:golang/example.com/a@v1.0.0%2Bincompatible NOASSERTION"},
 		"another in its place": {debug.Module{Path: "example.com/a", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/b", Version: "v2.0.0"}}, "pkg:golang/example.com/b@v2.0.0 NOASSERTION"},
-		"a folder of the tree": {debug.Module{Path: "example.com/a", Version: "v0.0.0", Replace: &debug.Module{Path: "./a"}}, "pkg:golang/example.com/a@v1.2.3 MIT"},
+		"a folder of the tree": {debug.Module{Path: "example.com/a", Version: "v0.0.0", Replace: &debug.Module{Path: "./a", Version: "(devel)"}}, "pkg:golang/example.com/a@v1.2.3 MIT"},
 	} {
 		got := moduleSPDX(&c.module, "1.2.3")
 		if got := got.References[0].Locator + " " + got.LicenseDeclared; got != c.want {

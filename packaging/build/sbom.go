@@ -149,7 +149,7 @@ func sbom(version string, date time.Time, files []string, programs []program) (*
 func moduleSPDX(m *debug.Module, version string) spdxPackage {
 	license := noAssertion
 	switch {
-	case m.Replace != nil && m.Replace.Version == "":
+	case m.Replace != nil && strings.HasPrefix(m.Replace.Path, "."): // a folder (https://go.dev/ref/mod#go-mod-file-replace)
 		m, license = &debug.Module{Path: m.Path, Version: "v" + version}, "MIT"
 	case m.Replace != nil:
 		m = m.Replace

@@ -101,9 +101,9 @@ func Error(err error, meta map[string]string) error {
 	return toStatus(err, meta, Code(kindOf(err)), "")
 }
 
-// UpstreamError is Error for upstream's services: an error with one of upstream's names
-// has the code named, which upstream gives to the name's category, and a busy host is
-// Unavailable, with upstream's words.
+// UpstreamError is Error for upstream's services. An error with one of upstream's names
+// has the code named, which is that of the name's category. A busy host is Unavailable,
+// with upstream's words.
 func UpstreamError(err error, named codes.Code, meta map[string]string) error {
 	code, prefix := Code(kindOf(err)), ""
 	switch {
