@@ -20,6 +20,9 @@ import (
 // pageSize is the number of entries in a message of a stream.
 const pageSize = 500
 
+// maxOwners bounds the calls that find the processes of sockets at the same time.
+const maxOwners = 4
+
 // maxPIDs bounds the processes that a request names.
 const maxPIDs = 1000
 
@@ -28,11 +31,15 @@ type System struct {
 	machinev1.UnimplementedSystemServiceServer
 	root   string
 	reader *system.Reader
+	// owners has the calls that know the processes of all sockets, which may need 16 MiB each.
+	owners chan struct{}
 }
 
 // NewSystem returns the service for a host whose OS is below root. Everything else is that of
 // the running kernel, whatever root is.
-func NewSystem(root string) *System { return &System{root: root, reader: system.New("/")} }
+func NewSystem(root string) *System {
+	return &System{root: root, reader: system.New("/"), owners: make(chan struct{}, maxOwners)}
+}
 
 // GetVersion names the host, its OS and its kernel. A host without os-release(5) has no OS in
 // the answer.
@@ -134,7 +141,8 @@ func (s *System) ListNetworkDevices(ctx context.Context, _ *machinev1.ListNetwor
 	return out, nil
 }
 
-// ListSockets sends the sockets in pages.
+// ListSockets sends the sockets in pages. At most maxOwners calls at a time find their
+// processes.
 func (s *System) ListSockets(req *machinev1.ListSocketsRequest, stream grpc.ServerStreamingServer[machinev1.ListSocketsResponse]) error {
 	filter, err := filterFromWire(req)
 	if err != nil {
@@ -143,6 +151,13 @@ func (s *System) ListSockets(req *machinev1.ListSocketsRequest, stream grpc.Serv
 	ctx := stream.Context()
 	var owners map[uint64]network.Owner
 	if req.GetWithProcesses() {
+		select {
+		case s.owners <- struct{}{}:
+			defer func() { <-s.owners }()
+		default: // a call that a slow caller holds up must not hold up this one
+			return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "find the processes of sockets: %d other calls do so", maxOwners),
+				"try again, or ask without the processes")
+		}
 		if owners, err = network.Owners(ctx, "/proc"); err != nil {
 			return err
 		}

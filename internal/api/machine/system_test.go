@@ -162,6 +162,50 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 }
 
+// flow blocks a sender until it is released, as a caller that does not read.
+type flow struct {
+	stream[machinev1.ListSocketsResponse]
+	sending chan struct{}
+	release chan struct{}
+}
+
+func (f *flow) Send(*machinev1.ListSocketsResponse) error {
+	f.sending <- struct{}{}
+	<-f.release
+	return nil
+}
+
+func TestCallersThatDoNotReadHoldUpNobodyForever(t *testing.T) {
+	s := NewSystem("/")
+	req := &machinev1.ListSocketsRequest{WithProcesses: true}
+	slow := &flow{stream[machinev1.ListSocketsResponse]{ctx: t.Context()}, make(chan struct{}, 100), make(chan struct{})}
+	ended := make(chan error, maxOwners)
+	for range maxOwners {
+		go func() { ended <- s.ListSockets(req, slow) }()
+		select {
+		case <-slow.sending:
+		case err := <-ended:
+			t.Skip(err) // a kernel without sock_diag
+		}
+	}
+	other := &stream[machinev1.ListSocketsResponse]{ctx: t.Context()}
+	if err := s.ListSockets(req, other); errkind.Of(err) != errkind.Unavailable || errkind.Hint(err) == "" {
+		t.Error(err)
+	}
+	if err := s.ListSockets(&machinev1.ListSocketsRequest{}, other); err != nil {
+		t.Error(err)
+	}
+	close(slow.release)
+	for range maxOwners {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.ListSockets(req, other); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNamesThatAreNotUTF8AreShown(t *testing.T) {
 	p := processToWire(system.Process{Command: "a\xff", Executable: "/x\xfe"})
 	if _, err := proto.Marshal(p); err != nil || p.GetCommand() != "a\uFFFD" {

@@ -18,7 +18,7 @@ type Owner struct {
 }
 
 // maxOwned bounds the sockets that Owners remembers.
-const maxOwned = 1 << 20
+const maxOwned = 1 << 18
 
 // Owners returns one process for each open socket, by its inode: the one with the lowest ID.
 // It reads the file descriptors of all processes below proc ("/proc"), and skips those that end

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,15 +30,13 @@ type Space struct{ Size, Free, Available, Files, FilesFree uint64 }
 const (
 	// maxMounts bounds the mounts of an answer.
 	maxMounts = 20_000
-	// serverTime is how long Mounts waits for all servers of file systems together.
-	serverTime = 2 * time.Second
 	// maxPending bounds the calls that wait for servers which do not answer.
 	maxPending = 16
 )
 
 // Mounts returns the mounts that this process sees (proc_pid_mountinfo(5)), without the
 // secrets in their options. It asks file systems whose server can be away in the background,
-// waits for them at most serverTime, and asks none again that has not answered yet.
+// waits for them at most 2 s, and asks none again that has not answered yet.
 func (r *Reader) Mounts(ctx context.Context) ([]Mount, error) {
 	const doing = "read the mounts"
 	text, err := r.read(mountinfo, largeFile)
@@ -99,7 +96,7 @@ func (r *Reader) askServers(ctx context.Context, all []Mount, remote []int) {
 		space *Space
 	}
 	answers := make(chan answer, len(remote)) // so that a late answer does not block
-	ctx, cancel := context.WithTimeout(ctx, serverTime)
+	ctx, cancel := context.WithTimeout(ctx, r.serverTime)
 	defer cancel()
 	asked := 0
 	for _, i := range remote {

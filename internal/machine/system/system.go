@@ -27,6 +27,8 @@ type Reader struct {
 	now  func() time.Time
 	// statfs asks for the size of a file system.
 	statfs func(path string, out *unix.Statfs_t) error
+	// serverTime is how long Mounts waits for all servers of file systems together.
+	serverTime time.Duration
 
 	mu sync.Mutex
 	// pending are the mounts whose statfs has not returned.
@@ -35,7 +37,7 @@ type Reader struct {
 
 // New returns a Reader of the files below root: "/" for the running kernel.
 func New(root string) *Reader {
-	return &Reader{root: root, now: time.Now, statfs: unix.Statfs, pending: map[string]bool{}}
+	return &Reader{root: root, now: time.Now, statfs: unix.Statfs, serverTime: 2 * time.Second, pending: map[string]bool{}}
 }
 
 // The largest sizes of files, in bytes. A host with 8192 CPUs has 20 MiB of cpuinfo.

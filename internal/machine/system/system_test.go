@@ -220,6 +220,7 @@ func TestMountsHaveNoSecrets(t *testing.T) {
 // A server that does not answer costs one call at a time, and only its own mount.
 func TestAServerThatIsAwayDoesNotHoldTheOthers(t *testing.T) {
 	r := tree(t, map[string]string{"proc/self/mountinfo": "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /nfs rw - nfs4 server:/x rw\n3 1 0:10 / /auto rw - autofs systemd-1 rw\n"})
+	r.serverTime = 50 * time.Millisecond
 	calls := make(chan string, 10)
 	release := make(chan struct{})
 	r.statfs = func(path string, out *unix.Statfs_t) error {

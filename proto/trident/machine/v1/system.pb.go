@@ -2669,7 +2669,8 @@ type ListSocketsRequest struct {
 	Protocols []SocketProtocol `protobuf:"varint,1,rep,packed,name=protocols,proto3,enum=trident.machine.v1.SocketProtocol" json:"protocols,omitempty"`
 	// Only sockets in these states. Empty: all of them.
 	States []SocketState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=trident.machine.v1.SocketState" json:"states,omitempty"`
-	// Find the process of each socket. This reads the file descriptors of all processes.
+	// Find the process of each socket. This reads the file descriptors of all processes;
+	// UNAVAILABLE if four other calls do so.
 	WithProcesses bool `protobuf:"varint,3,opt,name=with_processes,json=withProcesses,proto3" json:"with_processes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
