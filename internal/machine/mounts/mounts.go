@@ -1,0 +1,89 @@
+// Package mounts mounts and unmounts file systems for the owner of a host: disks, and shares
+// of other hosts.
+//
+// Each mount is a unit of systemd, which outlives tridentd and waits for the network. What
+// systemd says of a unit is compared with the kernel's table of mounts, because the two can
+// differ (a helper that ends without a mount, somebody else's umount). A mount at each boot is
+// a unit file in /etc/systemd/system with a first line by which it is known as Trident's.
+package mounts
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/unit"
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// mountTime is how long a mount may take.
+const mountTime = 90 * time.Second
+
+// Units is the part of systemd that mounts. *systemd.Bus implements it.
+type Units interface {
+	StartMount(ctx context.Context, name string, m systemd.TransientMount) error
+	Start(ctx context.Context, unit string) error
+	Stop(ctx context.Context, unit string) error
+	Reload(ctx context.Context) error
+	Enable(ctx context.Context, unit string) error
+	Disable(ctx context.Context, unit string) error
+	Unit(ctx context.Context, unit string) (systemd.Unit, error)
+}
+
+// A Service mounts on a host.
+type Service struct {
+	Root  string // "/" on a host
+	Units Units
+	// Detach detaches a file system at once (MNT_DETACH of umount(2)).
+	Detach func(where string) error
+	// Said returns what a unit wrote into the journal since a time, or nothing.
+	Said func(ctx context.Context, unit string, since time.Time) string
+}
+
+func (s *Service) path(name string) string { return filepath.Join(s.Root, name) }
+
+// table returns the kernel's table of mounts, in the order in which they were made.
+func (s *Service) table() ([]*mountinfo.Info, error) {
+	f, err := os.Open(s.path("/proc/self/mountinfo"))
+	if err != nil {
+		return nil, fmt.Errorf("read the table of mounts: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	out, err := mountinfo.GetMountsFromReader(f, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the table of mounts: %w", err)
+	}
+	return out, nil
+}
+
+// mounted returns what is mounted at a place; the topmost if there are several.
+func (s *Service) mounted(where string) (*mountinfo.Info, error) {
+	all, err := s.table()
+	if err != nil {
+		return nil, err
+	}
+	return at(all, where), nil
+}
+
+func at(all []*mountinfo.Info, where string) *mountinfo.Info {
+	var out *mountinfo.Info
+	for _, m := range all {
+		if m.Mountpoint == where {
+			out = m
+		}
+	}
+	return out
+}
+
+// unitOf returns the name of the mount unit of a place.
+func unitOf(where string) string { return unit.UnitNamePathEscape(where) + ".mount" }
+
+// below reports whether a path is a folder or lies in it.
+func below(path, folder string) bool {
+	return path == folder || folder == "/" || strings.HasPrefix(path, folder+"/")
+}
