@@ -77,6 +77,9 @@ func TestInsideContainer(t *testing.T) {
 	t.Run("a connection survives daemon-reload and is made anew after daemon-reexec", func(t *testing.T) {
 		survives(t, systemd.Connect(ctx, systemd.PrivateSocket))
 	})
+	t.Run("file systems are mounted, kept over a stop of their unit, and unmounted", func(t *testing.T) {
+		mountsFileSystems(t, systemd.Connect(ctx, systemd.PrivateSocket))
+	})
 	t.Run("over the system bus", func(t *testing.T) {
 		if err := os.Rename(systemd.PrivateSocket, systemd.PrivateSocket+".hidden"); err != nil {
 			t.Fatal(err)

@@ -35,14 +35,6 @@ func (b *Bus) StartMount(ctx context.Context, name string, m TransientMount) err
 	})
 }
 
-// Start starts unit and waits for the end of the job. A unit that is active already is no
-// error.
-func (b *Bus) Start(ctx context.Context, unit string) error {
-	return b.runJob(ctx, "start", unit, func(conn *connection, removed chan<- string) (int, error) {
-		return conn.StartUnitContext(ctx, unit, "replace", removed)
-	})
-}
-
 // Disable undoes Enable. It stops nothing.
 func (b *Bus) Disable(ctx context.Context, unit string) error {
 	conn, err := b.connect(ctx, "disable", unit)

@@ -111,7 +111,7 @@ func (s *Service) startPersistent(ctx context.Context, name, file string, r *Req
 	if err := s.Units.Reload(ctx); err != nil {
 		return err
 	}
-	if err := s.started(ctx, name, r, func() error { return s.Units.Start(ctx, name) }); err != nil {
+	if err := s.started(ctx, name, r, func() error { return s.Units.Run(ctx, systemd.StartJob, name) }); err != nil {
 		return err
 	}
 	return s.Units.Enable(ctx, name)

@@ -17,7 +17,9 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -27,8 +29,7 @@ const mountTime = 90 * time.Second
 // Units is the part of systemd that mounts. *systemd.Bus implements it.
 type Units interface {
 	StartMount(ctx context.Context, name string, m systemd.TransientMount) error
-	Start(ctx context.Context, unit string) error
-	Stop(ctx context.Context, unit string) error
+	Run(ctx context.Context, job systemd.Job, unit string) error
 	Reload(ctx context.Context) error
 	Enable(ctx context.Context, unit string) error
 	Disable(ctx context.Context, unit string) error
@@ -43,6 +44,36 @@ type Service struct {
 	Detach func(where string) error
 	// Said returns what a unit wrote into the journal since a time, or nothing.
 	Said func(ctx context.Context, unit string, since time.Time) string
+}
+
+// saidBytes bounds what an error quotes of the journal.
+const saidBytes = 512
+
+// New returns a service that mounts on the host at root.
+func New(root string, units Units, tools run.Runner) *Service {
+	return &Service{
+		Root: root, Units: units,
+		Detach: func(where string) error { return unix.Unmount(where, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) },
+		Said: func(ctx context.Context, unit string, since time.Time) string {
+			text, err := systemd.JournalTail(ctx, tools, []string{unit}, since, saidBytes)
+			if err != nil { // the error is complete without it
+				return ""
+			}
+			return said(string(text))
+		},
+	}
+}
+
+// said returns what the program mount said in lines of the journal, without their prefixes.
+func said(journal string) string {
+	var out []string
+	for line := range strings.Lines(journal) {
+		if _, text, ok := strings.Cut(line, " mount["); ok {
+			_, text, _ = strings.Cut(text, "]: ")
+			out = append(out, strings.TrimSpace(text))
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 func (s *Service) path(name string) string { return filepath.Join(s.Root, name) }

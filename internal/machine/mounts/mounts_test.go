@@ -82,8 +82,15 @@ func (w *world) StartMount(_ context.Context, name string, m systemd.TransientMo
 	return w.broken
 }
 
-func (w *world) Start(_ context.Context, name string) error {
-	w.calls = append(w.calls, "start "+name)
+func (w *world) Run(_ context.Context, job systemd.Job, name string) error {
+	w.calls = append(w.calls, string(job)+" "+name)
+	if job == systemd.StopJob {
+		if w.busy {
+			return &systemd.JobError{Verb: "stop", Unit: name, Result: "failed"}
+		}
+		w.drop(place(name))
+		return nil
+	}
 	r, ok, err := w.readUnitFile(name)
 	if err != nil || !ok {
 		w.t.Errorf("start %s: its file: %v, %v", name, ok, err)
@@ -92,15 +99,6 @@ func (w *world) Start(_ context.Context, name string) error {
 		w.add(r.What, r.Where, r.Type, strings.Join(r.Options, ","))
 	}
 	return w.broken
-}
-
-func (w *world) Stop(_ context.Context, name string) error {
-	w.calls = append(w.calls, "stop "+name)
-	if w.busy {
-		return &systemd.JobError{Verb: "stop", Unit: name, Result: "failed"}
-	}
-	w.drop(place(name))
-	return nil
 }
 
 func (w *world) Reload(context.Context) error { w.calls = append(w.calls, "reload"); return nil }

@@ -8,6 +8,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/systemd"
 )
 
 // An Unmounting is a request to unmount.
@@ -65,7 +66,7 @@ func (s *Service) end(ctx context.Context, name string, m *mountinfo.Info, isLaz
 	if isLazy {
 		failed = s.Detach(m.Mountpoint)
 	} else {
-		failed = s.Units.Stop(ctx, name)
+		failed = s.Units.Run(ctx, systemd.StopJob, name)
 	}
 	left, err := s.mounted(m.Mountpoint)
 	if err != nil {
