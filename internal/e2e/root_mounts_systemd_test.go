@@ -65,9 +65,9 @@ func mountsFileSystems(t *testing.T, bus *systemd.Bus) {
 			}
 		}
 	}
-	// A share whose server refuses at once: the reason of mount(8) is in the error.
+	// A share that is refused at once, by whatever this kernel has: what mount(8) said is in the error.
 	_, err := s.Mount(ctx, mounts.Request{What: "no-such-tag", Where: "/srv/none", Type: "9p", Options: []string{"trans=virtio"}})
-	if err == nil || !strings.Contains(err.Error(), "no-such-tag") {
+	if err == nil || !strings.Contains(err.Error(), ": mount: /srv/none: ") {
 		t.Error(err)
 	}
 	if _, err := bus.Unit(ctx, "srv-none.mount"); errkind.Of(err) != errkind.NotFound {
