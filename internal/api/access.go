@@ -108,6 +108,10 @@ func access() map[string]rule {
 		machinev1.FileService_CopyFiles_FullMethodName:            {may: root, endsWithServer: true},
 		machinev1.FileService_DiskUsage_FullMethodName:            {may: root},
 		machinev1.CaptureService_Capture_FullMethodName:           {may: root, endsWithServer: true},
+		machinev1.MountService_Mount_FullMethodName:               {may: root},
+		machinev1.MountService_Unmount_FullMethodName:             {may: root},
+		machinev1.MountService_ListShares_FullMethodName:          {may: root},
+		machinev1.MountService_ListHolders_FullMethodName:         {may: root},
 		machinev1.PowerService_Reboot_FullMethodName:              {may: root},
 		machinev1.PowerService_Shutdown_FullMethodName:            {may: root},
 

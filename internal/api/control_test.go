@@ -18,6 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/machine/capture"
 	"github.com/trident-project/trident/internal/machine/files"
 	"github.com/trident-project/trident/internal/machine/logs"
+	"github.com/trident-project/trident/internal/machine/mounts"
 	"github.com/trident-project/trident/internal/machine/power"
 	"github.com/trident-project/trident/internal/machine/units"
 	"github.com/trident-project/trident/internal/systemd"
@@ -35,6 +36,35 @@ func testControl(ctx context.Context, root string, operations power.Operations) 
 	return &control.Services{
 		Units: &units.Service{Jobs: fake}, Logs: &logs.Service{Root: root, Tools: run.Host{}}, Events: logs.NewEvents(ctx, "boot 1", time.Now(), nil),
 		Files: &files.Service{Root: root}, Capture: &capture.Service{Root: "/"}, Power: &power.Service{Login: &systemdtest.Login{}, Operations: operations},
+		Mounts: mounts.New(root, fake, run.Host{}),
+	}
+}
+
+func TestMountsAreServed(t *testing.T) {
+	f := newFixture(t)
+	client := machinev1.NewMountServiceClient(f.conn)
+	folder := filepath.Join(f.root, "proc/self")
+	line := "30 1 0:30 / /srv/\\xff rw,nosuid - nfs4 nas:/x rw\n"
+	if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "mountinfo"), []byte(line), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	shares, err := client.ListShares(t.Context(), &machinev1.ListSharesRequest{})
+	if err != nil || len(shares.GetShares()) != 1 || shares.GetShares()[0].GetWhat() != "nas:/x" || !shares.GetShares()[0].GetMounted() {
+		t.Errorf("%v, %v", shares, err)
+	}
+	holders, err := client.ListHolders(t.Context(), &machinev1.ListHoldersRequest{Where: "/nowhere"})
+	if status.Code(err) != codes.NotFound {
+		t.Errorf("%v, %v", holders, err)
+	}
+	if _, err := client.Mount(t.Context(), &machinev1.MountRequest{What: "/dev/sda", Where: "/usr"}); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+	if _, err := client.Unmount(t.Context(), &machinev1.UnmountRequest{Where: "/"}); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+	many := make([]string, 65)
+	if _, err := client.Mount(t.Context(), &machinev1.MountRequest{What: "/dev/sda", Where: "/srv/a", Options: many}); status.Code(err) != codes.InvalidArgument {
+		t.Error(err)
 	}
 }
 

@@ -291,6 +291,7 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 		"machine-capture":      func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
 		"machine-files":        func(t *testing.T, _ *fixture) { TestFilesAreServed(t) },
 		"machine-logs":         func(t *testing.T, _ *fixture) { TestAServerThatStopsEndsTheStreams(t) },
+		"machine-mounts":       func(t *testing.T, _ *fixture) { TestMountsAreServed(t) },
 		"machine-power":        func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
 		"machine-units":        func(t *testing.T, _ *fixture) { TestUnitsAreServed(t) },
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },

@@ -12,6 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/machine/capture"
 	"github.com/trident-project/trident/internal/machine/files"
 	"github.com/trident-project/trident/internal/machine/logs"
+	"github.com/trident-project/trident/internal/machine/mounts"
 	"github.com/trident-project/trident/internal/machine/power"
 	"github.com/trident-project/trident/internal/machine/units"
 	"github.com/trident-project/trident/internal/operation"
@@ -48,6 +49,7 @@ func controlOf(c Config, runner *operation.Runner, events *logs.Events) *control
 	return &control.Services{
 		Units: &units.Service{Jobs: c.Systemd}, Logs: &logs.Service{Root: "/", Tools: run.Host{}}, Events: events,
 		Files: &files.Service{Root: c.Root}, Capture: &capture.Service{Root: "/"}, Power: &power.Service{Login: login, Operations: runner},
+		Mounts: mounts.New(c.Root, c.Systemd, run.Host{}),
 	}
 }
 

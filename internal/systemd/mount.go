@@ -5,8 +5,23 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/godbus/dbus/v5"
 )
+
+// Mounts is the part of systemd that mounts file systems and keeps them over a boot. Errors are
+// those of [Manager].
+type Mounts interface {
+	// StartMount makes the mount unit name, mounts, and waits until that has ended. It fails,
+	// with errkind.Exists, if a unit of that name is loaded.
+	StartMount(ctx context.Context, name string, m TransientMount) error
+	// Disable undoes Enable. It stops nothing.
+	Disable(ctx context.Context, unit string) error
+}
+
+// EscapePath returns an absolute path as it is in the name of a unit (systemd-escape(1),
+// --path).
+func EscapePath(path string) string { return unit.UnitNamePathEscape(path) }
 
 // TransientMount is a mount unit without a unit file (systemd.mount(5)). It exists while the
 // file system is mounted.
@@ -18,9 +33,7 @@ type TransientMount struct {
 	Timeout     time.Duration // systemd ends the mount program after this time
 }
 
-// StartMount mounts m at the place that name, the name of the unit, stands for, and waits
-// until that has ended. It fails, with errkind.Exists, if a unit of that name is loaded.
-// Other errors are those of [Manager].
+// StartMount implements [Mounts].
 func (b *Bus) StartMount(ctx context.Context, name string, m TransientMount) error {
 	properties := []sd.Property{
 		sd.PropDescription(m.Description),
@@ -35,7 +48,7 @@ func (b *Bus) StartMount(ctx context.Context, name string, m TransientMount) err
 	})
 }
 
-// Disable undoes Enable. It stops nothing.
+// Disable implements [Mounts].
 func (b *Bus) Disable(ctx context.Context, unit string) error {
 	conn, err := b.connect(ctx, "disable", unit)
 	if err != nil {

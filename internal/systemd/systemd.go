@@ -59,6 +59,7 @@ type Units interface {
 type Host interface {
 	Manager
 	Jobs
+	Mounts
 }
 
 // Transient is a service without a unit file, which exists only while it runs. It has

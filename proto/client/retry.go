@@ -83,6 +83,8 @@ func readOnly(method string) bool {
 		machinev1.SystemService_GetArguments_FullMethodName,
 		machinev1.FileService_DiskUsage_FullMethodName,
 		machinev1.FileService_StatFile_FullMethodName,
+		machinev1.MountService_ListShares_FullMethodName,
+		machinev1.MountService_ListHolders_FullMethodName,
 		machinev1.UnitService_ListUnits_FullMethodName,
 		machinev1.UnitService_ShowUnit_FullMethodName,
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName,

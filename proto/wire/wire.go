@@ -59,6 +59,7 @@ const (
 	MachineCapture      = "machine-capture"       // CaptureService
 	MachineFiles        = "machine-files"         // FileService
 	MachineLogs         = "machine-logs"          // LogService
+	MachineMounts       = "machine-mounts"        // MountService
 	MachinePower        = "machine-power"         // PowerService
 	MachineUnits        = "machine-units"         // UnitService
 	Operations          = "operations"            // OperationsService: get, list, cancel, watch from a sequence number
@@ -102,7 +103,7 @@ func Capabilities(changesHost bool) []string {
 	if changesHost {
 		all = append(all,
 			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan,
-			MachineCapture, MachineFiles, MachineLogs, MachinePower, MachineSystem, MachineUnits, RebuildPlan, RecoveryKey,
+			MachineCapture, MachineFiles, MachineLogs, MachineMounts, MachinePower, MachineSystem, MachineUnits, RebuildPlan, RecoveryKey,
 			RuntimeRollback, RuntimeUpdate, StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)

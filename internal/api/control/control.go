@@ -1,4 +1,4 @@
-// Package control has the calls about units, logs, files, packets and power of the host. It
+// Package control has the calls about units, logs, files, packets, power and mounts of the host. It
 // converts requests, calls the packages below internal/machine, and converts their results.
 package control
 
@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/machine/capture"
 	"github.com/trident-project/trident/internal/machine/files"
 	"github.com/trident-project/trident/internal/machine/logs"
+	"github.com/trident-project/trident/internal/machine/mounts"
 	"github.com/trident-project/trident/internal/machine/power"
 	"github.com/trident-project/trident/internal/machine/units"
 	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
@@ -28,6 +29,7 @@ type Services struct {
 	Files   *files.Service
 	Capture *capture.Service
 	Power   *power.Service
+	Mounts  *mounts.Service
 }
 
 // Register registers the services of the API with r. caller returns the process that makes the
@@ -41,6 +43,7 @@ func Register(r grpc.ServiceRegistrar, s *Services, caller func(context.Context)
 	machinev1.RegisterFileServiceServer(r, &fileServer{files: s.Files})
 	machinev1.RegisterCaptureServiceServer(r, &captureServer{capture: s.Capture, caller: caller})
 	machinev1.RegisterPowerServiceServer(r, &powerServer{power: s.Power})
+	machinev1.RegisterMountServiceServer(r, &mountServer{mounts: s.Mounts})
 }
 
 // text returns s as protobuf accepts it: each byte that is not UTF-8 becomes \xNN.

@@ -32,6 +32,8 @@ func table() map[Right][]string {
 			"/trident.machine.v1.SystemService/ListSockets",
 			"/trident.machine.v1.SystemService/ListMounts",
 			"/trident.machine.v1.SystemService/ListProcesses",
+			"/trident.machine.v1.MountService/ListShares",
+			"/trident.machine.v1.MountService/ListHolders",
 			"/trident.machine.v1.UnitService/ListUnits",
 			"/trident.machine.v1.UnitService/ShowUnit",
 			"/trident.machine.v1.LogService/Events",
@@ -62,6 +64,7 @@ func table() map[Right][]string {
 			"/trident.machine.v1.LogService/Dmesg",
 			"/trident.machine.v1.PowerService/Reboot",
 			"/trident.machine.v1.PowerService/Shutdown",
+			"/trident.machine.v1.MountService/Unmount",
 			"/trident.v1.CommitService/Commit",
 			"/trident.v1.UpdateService/Update",
 			"/trident.v1.UpdateService/UpdateStage",
@@ -96,6 +99,8 @@ func table() map[Right][]string {
 		Admin: {
 			"/trident.self.v1.SelfService/Remove",
 			"/trident.self.v1.SelfService/SetPolicy",
+			// A share of another host can put anything where programs of this one read it.
+			"/trident.machine.v1.MountService/Mount",
 			"/trident.v1.StreamingService/StreamDisk",
 			"/trident.v1preview.InstallService/Install",
 			"/trident.v1preview.InstallService/InstallStage",

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -112,7 +111,7 @@ func at(all []*mountinfo.Info, where string) *mountinfo.Info {
 }
 
 // unitOf returns the name of the mount unit of a place.
-func unitOf(where string) string { return unit.UnitNamePathEscape(where) + ".mount" }
+func unitOf(where string) string { return systemd.EscapePath(where) + ".mount" }
 
 // below reports whether a path is a folder or lies in it.
 func below(path, folder string) bool {

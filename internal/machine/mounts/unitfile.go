@@ -11,10 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/unit"
-
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/systemd"
 )
 
 const (
@@ -35,7 +34,7 @@ func (r *Request) credentialFile() string {
 	if r.IsPersistent {
 		folder = permanent
 	}
-	return filepath.Join(folder, unit.UnitNamePathEscape(r.Where))
+	return filepath.Join(folder, systemd.EscapePath(r.Where))
 }
 
 // options returns the options of a request, with those that Trident adds.
@@ -129,7 +128,7 @@ func (s *Service) writeCredentials(r *Request) error {
 func (s *Service) removeCredentials(where string) error {
 	var out error
 	for _, folder := range []string{passing, permanent} {
-		out = errors.Join(out, remove(s.path(filepath.Join(folder, unit.UnitNamePathEscape(where)))))
+		out = errors.Join(out, remove(s.path(filepath.Join(folder, systemd.EscapePath(where)))))
 	}
 	return out
 }

@@ -1,6 +1,4 @@
-// Package mounting has the calls of the API about mounts and shares: it converts requests,
-// calls the service, and converts its results.
-package mounting
+package control
 
 import (
 	"context"
@@ -10,30 +8,20 @@ import (
 	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 )
 
-// A Mounter mounts and unmounts on this host. *mounts.Service is one.
-type Mounter interface {
-	Mount(ctx context.Context, r mounts.Request) (unit string, err error)
-	Unmount(ctx context.Context, u mounts.Unmounting) error
-	Shares() ([]mounts.Share, error)
-	Holders(where string) (holders []mounts.Holder, isCut bool, err error)
-}
-
-// A Server answers the calls.
-type Server struct {
+type mountServer struct {
 	machinev1.UnimplementedMountServiceServer
-	Mounter Mounter
+	mounts *mounts.Service
 }
 
 // maxOptions bounds the options of a request.
 const maxOptions = 64
 
-// Mount mounts a file system.
-func (s *Server) Mount(ctx context.Context, in *machinev1.MountRequest) (*machinev1.MountResponse, error) {
+func (s *mountServer) Mount(ctx context.Context, in *machinev1.MountRequest) (*machinev1.MountResponse, error) {
 	if n := len(in.GetOptions()); n > maxOptions {
 		return nil, errkind.Errorf(errkind.Invalid, "mount %s: %d options, at most %d are read", in.GetWhere(), n, maxOptions)
 	}
 	c := in.GetCredentials()
-	unit, err := s.Mounter.Mount(ctx, mounts.Request{
+	unit, err := s.mounts.Mount(ctx, mounts.Request{
 		What: in.GetWhat(), Where: in.GetWhere(), Type: in.GetType(), Options: in.GetOptions(), IsPersistent: in.GetPersistent(),
 		Credentials: mounts.Credentials{Username: c.GetUsername(), Password: c.GetPassword(), Domain: c.GetDomain()},
 	})
@@ -43,39 +31,36 @@ func (s *Server) Mount(ctx context.Context, in *machinev1.MountRequest) (*machin
 	return &machinev1.MountResponse{Unit: unit}, nil
 }
 
-// Unmount unmounts a file system.
-func (s *Server) Unmount(ctx context.Context, in *machinev1.UnmountRequest) (*machinev1.UnmountResponse, error) {
-	err := s.Mounter.Unmount(ctx, mounts.Unmounting{Where: in.GetWhere(), IsLazy: in.GetLazy(), Forgets: in.GetForget()})
+func (s *mountServer) Unmount(ctx context.Context, in *machinev1.UnmountRequest) (*machinev1.UnmountResponse, error) {
+	err := s.mounts.Unmount(ctx, mounts.Unmounting{Where: in.GetWhere(), IsLazy: in.GetLazy(), Forgets: in.GetForget()})
 	if err != nil {
 		return nil, err
 	}
 	return &machinev1.UnmountResponse{}, nil
 }
 
-// ListShares returns the shares of the host.
-func (s *Server) ListShares(context.Context, *machinev1.ListSharesRequest) (*machinev1.ListSharesResponse, error) {
-	shares, err := s.Mounter.Shares()
+func (s *mountServer) ListShares(context.Context, *machinev1.ListSharesRequest) (*machinev1.ListSharesResponse, error) {
+	shares, err := s.mounts.Shares()
 	if err != nil {
 		return nil, err
 	}
 	out := &machinev1.ListSharesResponse{}
 	for _, m := range shares {
 		out.Shares = append(out.Shares, &machinev1.Share{
-			What: m.What, Where: m.Where, Type: m.Type, Options: m.Options, Mounted: m.IsMounted, Persistent: m.IsPersistent, Unit: m.Unit,
+			What: text(m.What), Where: text(m.Where), Type: m.Type, Options: texts(m.Options), Mounted: m.IsMounted, Persistent: m.IsPersistent, Unit: text(m.Unit),
 		})
 	}
 	return out, nil
 }
 
-// ListHolders returns who uses a file system.
-func (s *Server) ListHolders(_ context.Context, in *machinev1.ListHoldersRequest) (*machinev1.ListHoldersResponse, error) {
-	holders, isCut, err := s.Mounter.Holders(in.GetWhere())
+func (s *mountServer) ListHolders(_ context.Context, in *machinev1.ListHoldersRequest) (*machinev1.ListHoldersResponse, error) {
+	holders, isCut, err := s.mounts.Holders(in.GetWhere())
 	if err != nil {
 		return nil, err
 	}
 	out := &machinev1.ListHoldersResponse{Truncated: isCut}
 	for _, h := range holders {
-		out.Holders = append(out.Holders, &machinev1.Holder{Kind: kindToWire(h.Kind), Pid: int32(h.PID), Command: h.Command, Path: h.Path})
+		out.Holders = append(out.Holders, &machinev1.Holder{Kind: kindToWire(h.Kind), Pid: int32(h.PID), Command: text(h.Command), Path: text(h.Path)})
 	}
 	return out, nil
 }
@@ -92,4 +77,12 @@ func kindToWire(k mounts.HolderKind) machinev1.HolderKind {
 		mounts.LoopDevice:       machinev1.HolderKind_HOLDER_KIND_LOOP_DEVICE,
 		mounts.Overlay:          machinev1.HolderKind_HOLDER_KIND_OVERLAY,
 	}[k]
+}
+
+func texts(all []string) []string {
+	out := make([]string, len(all))
+	for i, s := range all {
+		out[i] = text(s)
+	}
+	return out
 }
