@@ -24,7 +24,6 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/trident-project/trident/internal/api/control"
-	"github.com/trident-project/trident/internal/api/machine"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -62,6 +61,7 @@ type Config struct {
 	Store      *hoststate.Store // has the recorded status of the host
 	Servicing  Servicing
 	Updates    Updates
+	System     machinev1.SystemServiceServer // reads the running system; nil: its calls are not implemented
 	Control    *control.Services
 	// Fixed, if set, says why this Trident cannot be replaced by another version. The daemon
 	// then lacks the capabilities of wire.SelfServicing.
@@ -114,13 +114,21 @@ func New(c Config) *Server {
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, updates: c.Updates, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
 	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, keeper: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
-	machinev1.RegisterSystemServiceServer(services, machine.NewSystem(c.Root))
+	machinev1.RegisterSystemServiceServer(services, systemOf(c))
 	control.Register(services, c.Control, callerOf)
 	setupv1.RegisterSetupServiceServer(services, setup)
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)
 	setup.packages = packagesOf(s.grpc)
 	return s
+}
+
+// systemOf returns the service that reads the running system.
+func systemOf(c Config) machinev1.SystemServiceServer {
+	if c.System == nil {
+		return machinev1.UnimplementedSystemServiceServer{}
+	}
+	return c.System
 }
 
 // seenBy returns the option for a stats handler; gRPC complains about a nil handler.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/trident-project/trident/internal/api/machine"
 	"github.com/trident-project/trident/internal/api/updating"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -187,7 +188,7 @@ func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture
 		Root: root, HostID: func() string { return hostinfo.ID(root) }, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Updates: &updating.Server{Settings: owner, Finder: updates.New(updates.Config{
 			Root: root, Version: "1.2.3", Policy: owner.Policy, Logger: logger,
 			Self: func(context.Context, updates.Policy) (updates.Self, error) { return updates.Self{}, nil },
-		})}, Control: testControl(t.Context(), root, f.runner), Logger: logger, AlsoUID: uint32(os.Geteuid()),
+		})}, Control: testControl(t.Context(), root, f.runner), System: machine.NewSystem("/"), Logger: logger, AlsoUID: uint32(os.Geteuid()),
 		Begin: func() func() { f.handles.add(1); return func() { f.handles.add(-1) } },
 	})
 	go func() { f.served <- f.server.Serve(f.listener) }()

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/api"
+	apimachine "github.com/trident-project/trident/internal/api/machine"
 	"github.com/trident-project/trident/internal/diagnose"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
@@ -194,8 +195,8 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.server = api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed,
 		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
-		Control: controlOf(c, d.runner, events),
-		Logger:  d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root), Policy: d.gateway.policy,
+		Control: controlOf(c, d.runner, events), System: apimachine.NewSystem(c.Root),
+		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root), Policy: d.gateway.policy,
 		Stats: d.observer.Calls(),
 	})
 	return d, nil
