@@ -44,7 +44,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
 	{"internal/cli/image", "internal/isopatch internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/listen", "internal/cli/command internal/cli/terminal internal/errkind internal/linux/regfile proto/client"},
-	{"internal/cli/machine", "internal/bytesize internal/cli/command internal/cli/terminal proto/client proto/trident/machine/v1"},
+	{"internal/cli/machine", "internal/bytesize internal/cli/command internal/cli/terminal proto/client proto/trident/machine/v1 internal/errkind"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/cli/provision", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/linux/filekind internal/linux/regfile internal/provision internal/provision/qemu internal/provision/redfish"},
 	{"internal/cli/self", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
@@ -205,7 +205,7 @@ const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control internal/cli/machine " + generated,
 	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine internal/api/control " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",

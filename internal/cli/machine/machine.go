@@ -10,7 +10,7 @@ import (
 
 // Command returns the group trident host.
 func Command(a *command.App) *cobra.Command {
-	group := command.Group("host", "See what runs on the host, and handle it: load, memory, disks, network, processes, mounts",
+	group := command.Group("host", "See what runs on the host, and handle it: load, memory, disks, network, processes, mounts, services, logs, files",
 		newVersionCommand(a),
 		newUptimeCommand(a),
 		newLoadCommand(a),
@@ -24,6 +24,6 @@ func Command(a *command.App) *cobra.Command {
 		newProcessesCommand(a, processes),
 		newTopCommand(a, top),
 	)
-	group.AddCommand(mountCommands(a)...)
+	group.AddCommand(append(mountCommands(a), controlCommands(a)...)...)
 	return group
 }

@@ -188,10 +188,10 @@ func own(conn grpc.ClientConnInterface) []call {
 		// The host of this test must not be rebooted: it is a folder.
 		{method: "trident.machine.v1.MountService/Mount", want: "PermissionDenied FORBIDDEN", do: unary(mounts.Mount, &machine.MountRequest{What: "/dev/sda", Where: "/usr"}, ok)},
 		{method: "trident.machine.v1.MountService/Unmount", want: "PermissionDenied FORBIDDEN", do: unary(mounts.Unmount, &machine.UnmountRequest{Where: "/usr"}, ok)},
-		{method: "trident.machine.v1.MountService/ListShares", want: "OK", do: unary(mounts.ListShares, &machine.ListSharesRequest{}, ok)},
-		{method: "trident.machine.v1.MountService/ListHolders", want: notFound, do: unary(mounts.ListHolders, &machine.ListHoldersRequest{Where: "/no/mount"}, ok)},
-		{method: "trident.machine.v1.PowerService/Reboot", want: unimplemented, do: unary(power.Reboot, &machine.RebootRequest{}, ok)},
-		{method: "trident.machine.v1.PowerService/Shutdown", want: unimplemented, do: unary(power.Shutdown, &machine.ShutdownRequest{}, ok)},
+		{method: "trident.machine.v1.MountService/ListShares", want: unsupported, do: unary(mounts.ListShares, &machine.ListSharesRequest{}, ok)},
+		{method: "trident.machine.v1.MountService/ListHolders", want: unsupported, do: unary(mounts.ListHolders, &machine.ListHoldersRequest{Where: "/no/mount"}, ok)},
+		{method: "trident.machine.v1.PowerService/Reboot", want: unsupported, do: unary(power.Reboot, &machine.RebootRequest{}, ok)},
+		{method: "trident.machine.v1.PowerService/Shutdown", want: unsupported, do: unary(power.Shutdown, &machine.ShutdownRequest{}, ok)},
 		{method: "trident.self.v1.SelfService/Remove", want: notFound, do: unary(me.Remove, &self.RemoveRequest{Version: "9.9.9"}, ok)},
 	}
 }

@@ -15,6 +15,8 @@ const (
 	invalid      = "InvalidArgument INVALID"
 	notFound     = "NotFound NOT_FOUND"
 	precondition = "FailedPrecondition PRECONDITION"
+	// This daemon cannot do it.
+	unsupported = "Unimplemented UNSUPPORTED"
 )
 
 // upstream calls the 24 methods of trident.v1 and trident.v1preview, in an order

@@ -9,7 +9,9 @@ package mounts
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd"
 )
@@ -80,6 +83,9 @@ func (s *Service) path(name string) string { return filepath.Join(s.Root, name) 
 // table returns the kernel's table of mounts, in the order in which they were made.
 func (s *Service) table() ([]*mountinfo.Info, error) {
 	f, err := os.Open(s.path("/proc/self/mountinfo"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errkind.Errorf(errkind.Unsupported, "read the table of mounts: %s is not a running system", s.Root)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the table of mounts: %w", err)
 	}

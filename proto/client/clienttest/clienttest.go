@@ -73,7 +73,10 @@ type Config struct {
 	Policy  *selfv1.GetPolicyResponse
 	// Host, Findings, Plan and InstallPlan are the answers about the host and about any
 	// Host Configuration.
-	Host        *hostv1.GetHostResponse
+	Host *hostv1.GetHostResponse
+	// Control has the services about units, logs, files, captures and power; the calls of a
+	// nil one are not implemented.
+	Control     Control
 	Findings    []*hostv1.Finding
 	Plan        *hostv1.PlanUpdateResponse
 	InstallPlan *hostv1.PlanInstallResponse
@@ -162,6 +165,7 @@ func (s *Server) Serve(l net.Listener) {
 			system = machinev1.UnimplementedSystemServiceServer{}
 		}
 		machinev1.RegisterSystemServiceServer(g, system)
+		s.registerControl(g)
 		setupv1.RegisterSetupServiceServer(g, setupServer{Server: s})
 		handlesv1.RegisterHandleServiceServer(g, handleServer{Server: s})
 		healthpb.RegisterHealthServer(g, health.NewServer())
