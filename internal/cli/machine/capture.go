@@ -32,10 +32,10 @@ func newCaptureCommand(a *command.App, run func(context.Context, *captureOptions
 	cmd := &cobra.Command{
 		Use:   "capture INTERFACE",
 		Short: "Record packets of a network interface, as a pcap file",
-		Example: `  trident host capture eth0 --time 10s >eth0.pcap
-  trident host capture eth0 --filter "$(tcpdump -ddd 'udp port 53')" | tcpdump -r -`,
+		Example: "  trident host capture eth0 --time 10s --max-bytes 1000000",
 		Long: `Capture writes a pcap file to standard output. It ends after --time or --max-bytes. The
-file does not have the packets of the connection to the host.`,
+file does not have the packets of the connection to the host. A filter is what tcpdump
+-ddd prints for an expression.`,
 		Args: command.Exactly("INTERFACE"),
 		RunE: command.Run(run, o, &o.link),
 	}
