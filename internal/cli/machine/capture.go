@@ -30,8 +30,8 @@ type captureOptions struct {
 func newCaptureCommand(a *command.App, run func(context.Context, *captureOptions) error) *cobra.Command {
 	o := &captureOptions{app: a}
 	cmd := &cobra.Command{
-		Use:   "capture INTERFACE",
-		Short: "Record packets of a network interface, as a pcap file",
+		Use:     "capture INTERFACE",
+		Short:   "Record packets of a network interface, as a pcap file",
 		Example: "  trident host capture eth0 --time 10s --max-bytes 1000000",
 		Long: `Capture writes a pcap file to standard output. It ends after --time or --max-bytes. The
 file does not have the packets of the connection to the host. A filter is what tcpdump
