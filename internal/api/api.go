@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/stats"
 
-	"github.com/trident-project/trident/internal/api/control"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -62,7 +61,8 @@ type Config struct {
 	Servicing  Servicing
 	Updates    Updates
 	System     machinev1.SystemServiceServer // reads the running system; nil: its calls are not implemented
-	Control    *control.Services
+	// Control registers the other services of trident.machine.v1; nil: the server has none of them.
+	Control Control
 	// Fixed, if set, says why this Trident cannot be replaced by another version. The daemon
 	// then lacks the capabilities of wire.SelfServicing.
 	Fixed error
@@ -75,6 +75,13 @@ type Config struct {
 	Begin func() (end func())
 	// Stats, if set, gets each connection and each call first.
 	Stats stats.Handler
+}
+
+// Control has the calls of package control.
+type Control interface {
+	// Register registers its services. caller returns the process that makes the call of a
+	// context, or 0.
+	Register(r grpc.ServiceRegistrar, caller func(context.Context) int32)
 }
 
 // A Server serves the API on one socket.
@@ -115,7 +122,9 @@ func New(c Config) *Server {
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
 	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, keeper: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
 	machinev1.RegisterSystemServiceServer(services, systemOf(c))
-	control.Register(services, c.Control, callerOf)
+	if c.Control != nil {
+		c.Control.Register(services, callerOf)
+	}
 	setupv1.RegisterSetupServiceServer(services, setup)
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)

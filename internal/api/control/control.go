@@ -34,10 +34,7 @@ type Services struct {
 
 // Register registers the services of the API with r. caller returns the process that makes the
 // call of a context, or 0.
-func Register(r grpc.ServiceRegistrar, s *Services, caller func(context.Context) int32) {
-	if s == nil { // no method of it is called
-		s = &Services{}
-	}
+func (s *Services) Register(r grpc.ServiceRegistrar, caller func(context.Context) int32) {
 	machinev1.RegisterUnitServiceServer(r, &unitServer{units: s.Units})
 	machinev1.RegisterLogServiceServer(r, &logServer{logs: s.Logs, events: s.Events})
 	machinev1.RegisterFileServiceServer(r, &fileServer{files: s.Files})
