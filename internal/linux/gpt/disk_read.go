@@ -137,13 +137,14 @@ func (d *Disk) readAt(r io.ReaderAt, at uint64) error {
 	return d.Check()
 }
 
+// entry reads an entry of at least entrySize bytes. It returns false for one that is not used.
 func (d *Disk) entry(raw []byte, number int) (Entry, bool, error) {
+	if GUID(raw[:16]) == (GUID{}) {
+		return Entry{}, false, nil // as most are
+	}
 	var e entry
 	if _, err := binary.Decode(raw, binary.LittleEndian, &e); err != nil {
 		return Entry{}, false, fmt.Errorf("read partition entry %d: %w", number, err)
-	}
-	if e.Type == (GUID{}) {
-		return Entry{}, false, nil
 	}
 	if sectors := uint64(d.Size / d.SectorSize); e.First > e.Last || e.Last >= sectors {
 		return Entry{}, false, corrupt("partition %d (sectors %d to %d) is not on the disk", number, e.First, e.Last)

@@ -193,12 +193,14 @@ func topMount(mountinfo, path string) (mount, bool) {
 	return mount{}, false
 }
 
+// unescape undoes the escapes of mountinfo.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
 func parseMount(line string) (mount, bool) {
 	before, after, ok := strings.Cut(line, " - ")
 	left, right := strings.Fields(before), strings.Fields(after)
 	if !ok || len(left) < 6 || len(right) < 2 {
 		return mount{}, false
 	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	return mount{id: left[0], parent: left[1], point: unescape.Replace(left[4]), fstype: right[0], source: unescape.Replace(right[1])}, true
 }
