@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 )
@@ -103,7 +104,10 @@ func TestADeadClockAfterAPowerCutThrowsNothingAway(t *testing.T) {
 				t.Fatalf("%d touches", touches)
 			}
 			for n := 1; n <= touches; n++ {
-				for _, dead := range deadClocks() {
+				for i, dead := range deadClocks() {
+					if !hosttest.InTurn(n + i) {
+						continue
+					}
 					t.Run(fmt.Sprintf("cut at %d, then %d", n, dead.Year()), func(t *testing.T) {
 						t.Parallel()
 						synctest.Test(t, func(t *testing.T) { play(t, n, dead) })
