@@ -170,6 +170,7 @@ func (m *Memory) Discard(offset, length int64) error {
 			}
 			m.cache[i] = rubbish
 			m.dirty[i] = true
+			m.writes++
 		}
 	}
 	return nil

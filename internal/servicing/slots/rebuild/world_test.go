@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,8 @@ type world struct {
 	root    string // the folder with the datastore
 	config  *hostconfig.Config
 	disks   map[string]*blockdevtest.Memory // by their names
+	probing sync.Mutex
+	probed  map[string]probed // by the names of the disks
 	arrays  *mdtest.Memory
 	vars    *efivartest.Fake
 	holders map[string]string // of partitions in use for other reasons
@@ -101,7 +104,7 @@ type process struct {
 
 func newWorld(t testing.TB, text string) *world {
 	w := &world{
-		t: t, root: hosttest.TempDir(t), vars: &efivartest.Fake{}, holders: map[string]string{},
+		t: t, root: hosttest.TempDir(t), vars: &efivartest.Fake{}, holders: map[string]string{}, probed: map[string]probed{},
 		disks: map[string]*blockdevtest.Memory{"sda": blockdevtest.New(diskSize, 512), "sdb": blockdevtest.New(diskSize, 512)},
 	}
 	w.arrays = &mdtest.Memory{Open: func(device string) (blockdev.Device, error) { return w.openIn(w.onDisks(), device) }}
@@ -196,13 +199,34 @@ func (w *world) inventory() *blockdev.Inventory {
 }
 
 func (w *world) onDisks() *blockdev.Inventory {
+	w.probing.Lock()
+	defer w.probing.Unlock()
 	inv := &blockdev.Inventory{}
 	for _, name := range []string{"sda", "sdb", "sdc"} {
-		if disk := w.disks[name]; disk != nil {
-			inv.Disks = append(inv.Disks, probe(name, disk))
+		disk := w.disks[name]
+		if disk == nil {
+			continue
 		}
+		if now := (content{disk, disk.Writes()}); w.probed[name].of != now {
+			w.probed[name] = probed{now, probe(name, disk)}
+		}
+		d := w.probed[name].disk
+		d.Partitions = slices.Clone(d.Partitions)
+		inv.Disks = append(inv.Disks, d)
 	}
 	return inv
+}
+
+// content is what was on a disk after a number of writes.
+type content struct {
+	disk   *blockdevtest.Memory
+	writes int
+}
+
+// probed is what probe found in a content.
+type probed struct {
+	of   content
+	disk blockdev.Disk
 }
 
 func probe(name string, disk *blockdevtest.Memory) blockdev.Disk {
