@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -309,6 +311,55 @@ func TestSettleWaitsForAcceptedConnections(t *testing.T) {
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept after settle: %v", err)
 	}
+}
+
+// A connection that the kernel has handed over, and that Accept has not counted yet, is served.
+func TestSettleWaitsForAConnectionThatIsBeingAccepted(t *testing.T) {
+	l, _ := testListener(t)
+	socket, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	l.memory.mu.Lock() // Accept stops here
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- c
+	}()
+	dialRaw(t, l)
+	for { // until Accept has the connection
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(socket.Fd()), Events: unix.POLLIN}}, 0)
+		if err == nil && n == 0 {
+			break
+		}
+		runtime.Gosched()
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-l.settled:
+		t.Error("settled although a connection is being accepted")
+	default:
+	}
+	l.memory.mu.Unlock()
+	c := <-accepted
+	if c == nil {
+		return
+	}
+	select {
+	case <-l.settled:
+		t.Error("settled although gRPC does not serve the connection")
+	default:
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	<-l.settled
 }
 
 func TestOnlyOurUnixSocketGetsThrough(t *testing.T) {

@@ -46,9 +46,10 @@ type Listener struct {
 	parked  map[*net.UnixConn]*time.Timer
 	// raw is the number of accepted connections that gRPC does not serve yet. When gRPC
 	// stops it closes those without an answer.
-	raw     int
-	settled chan struct{} // closed when raw is 0 after the socket was closed
-	closed  bool
+	raw       int
+	accepting int           // calls of Accept, which may have a connection that is not in raw yet
+	settled   chan struct{} // closed when raw and accepting are 0 after the socket was closed
+	closed    bool          // the socket
 }
 
 // Listen returns a listener on a socket, for Serve.
@@ -133,6 +134,8 @@ func (c *conn) end(code uint32, why string) {
 // connection that roster chooses. It also returns a refused connection if the server can
 // answer its calls with the reason.
 func (l *Listener) Accept() (net.Conn, error) {
+	l.countAccepting(1)
+	defer l.countAccepting(-1)
 	for {
 		raw, err := l.AcceptUnix()
 		if err != nil {
@@ -245,9 +248,18 @@ func (l *Listener) countRaw(n int) {
 	l.signal()
 }
 
+func (l *Listener) countAccepting(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.accepting += n
+	l.signal()
+}
+
 // Close stops accepting. Served connections stay open.
 func (l *Listener) Close() error {
+	err := l.UnixListener.Close()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.closed = true
 	for raw, timer := range l.parked {
 		timer.Stop()
@@ -255,13 +267,12 @@ func (l *Listener) Close() error {
 	}
 	clear(l.parked)
 	l.signal()
-	l.mu.Unlock()
-	return l.UnixListener.Close()
+	return err
 }
 
-// signal ends settle if no connection is raw. The caller holds l.mu.
+// signal ends settle if no connection is raw or becomes raw. The caller holds l.mu.
 func (l *Listener) signal() {
-	if l.closed && l.raw == 0 {
+	if l.closed && l.raw == 0 && l.accepting == 0 {
 		select {
 		case <-l.settled:
 		default:

@@ -186,11 +186,12 @@ type activator struct {
 	root   string
 	starts int
 	faults []string
+	ended  chan struct{} // gets a value for each service that has ended without a fault
 }
 
 func newActivator(t *testing.T) *activator {
 	t.Helper()
-	a := &activator{root: t.TempDir()}
+	a := &activator{root: t.TempDir(), ended: make(chan struct{}, 1000)}
 	a.socket = filepath.Join(a.root, "activated")
 	l := unixSocket(t, a.socket)
 	l.SetUnlinkOnClose(false)
@@ -222,5 +223,6 @@ func (a *activator) run(ctx context.Context, t *testing.T, env ...string) {
 			a.faults = append(a.faults, err.Error()+"\n"+c.log.String())
 			return
 		}
+		a.ended <- struct{}{}
 	}
 }
