@@ -189,40 +189,49 @@ func survivePowerCuts(t *testing.T, a *album, scenarios []osScenario) (cases int
 				}
 				return installed.copied(t, tempDir(t))
 			}
-			touches := 0
-			var rests map[int]bool
 			played++
-			t.Run("no cut", func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					w := start(t)
-					sc.play(w, 0, false)
-					touches, rests = w.Touches, w.Rests()
-					t.Logf("touches: %s", strings.Join(w.Trace, ", "))
-				})
-			})
-			for cut := 1; cut <= touches; cut++ {
-				for _, after := range []bool{false, true} {
-					if sc.cut == onOneSide && after != (cut%2 == 0) || sc.cut == hereAndThere && (cut+n)%12 != 0 {
-						continue
-					}
-					if sc.cut == everywhere && !after && rests[cut] {
-						continue // the same as after the change before
-					}
-					cases++
-					if !hosttest.InTurn(cases) {
-						continue
-					}
-					t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
-						t.Parallel()
-						synctest.Test(t, func(t *testing.T) { sc.play(start(t), cut, after) })
-					})
-				}
-			}
+			cases += sc.playWithCuts(t, n, start)
 		})
 	}
 	t.Logf("%d cases", cases)
 	if played < len(scenarios) {
 		return 0
+	}
+	return cases
+}
+
+// playWithCuts plays the scenario with number n without a cut, and then from the same start
+// with a cut before and after each change, as sc.cut says. It returns the number of cases,
+// with those that do not run in this turn.
+func (sc osScenario) playWithCuts(t *testing.T, n int, start func(*testing.T) *osWorld) (cases int) {
+	t.Helper()
+	touches := 0
+	var rests map[int]bool
+	t.Run("no cut", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t)
+			sc.play(w, 0, false)
+			touches, rests = w.Touches, w.Rests()
+			t.Logf("touches: %s", strings.Join(w.Trace, ", "))
+		})
+	})
+	for cut := 1; cut <= touches; cut++ {
+		for _, after := range []bool{false, true} {
+			if sc.cut == onOneSide && after != (cut%2 == 0) || sc.cut == hereAndThere && (cut+n)%12 != 0 {
+				continue
+			}
+			if sc.cut == everywhere && !after && rests[cut] {
+				continue // the same as after the change before
+			}
+			cases++
+			if !hosttest.InTurn(n + cases) {
+				continue
+			}
+			t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { sc.play(start(t), cut, after) })
+			})
+		}
 	}
 	return cases
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/boot/boottest"
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/verity"
 	"github.com/trident-project/trident/internal/operation"
@@ -253,31 +252,8 @@ func TestAVerifiedOSSurvivesPowerCuts(t *testing.T) {
 					}
 					return c.start.copied(t, tempDir(t))
 				}
-				touches := 0
 				played++
-				t.Run("no cut", func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						w := start(t)
-						c.play(w, 0, false)
-						touches = w.Touches
-						t.Logf("touches: %s", strings.Join(w.Trace, ", "))
-					})
-				})
-				for cut := 1; cut <= touches; cut++ {
-					for _, after := range []bool{false, true} {
-						if c.cut == onOneSide && after != (cut%2 == 0) || c.cut == hereAndThere && (cut+n)%12 != 0 {
-							continue
-						}
-						cases++
-						if !hosttest.InTurn(cases) {
-							continue
-						}
-						t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
-							t.Parallel()
-							synctest.Test(t, func(t *testing.T) { c.play(start(t), cut, after) })
-						})
-					}
-				}
+				cases += c.playWithCuts(t, n, start)
 			})
 		}
 	}
