@@ -64,7 +64,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/gateway/connect", "internal/systemd internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/nearest internal/errkind"},
 	{"internal/gateway/connect/connecttest", ""},
 	{"internal/api/updating", "internal/when internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
-	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire internal/api/machine internal/api/control " + generated},
+	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind proto/errkind/grpckind proto/wire " + generated},
 	{"internal/api/control", "internal/machine/capture internal/machine/files internal/machine/logs internal/machine/mounts internal/machine/power internal/machine/units internal/systemd internal/errkind proto/trident/machine/v1"},
 	{"internal/api/machine", "internal/hostinfo internal/machine/network internal/machine/system internal/errkind proto/trident/machine/v1"},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},

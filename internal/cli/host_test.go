@@ -32,13 +32,14 @@ import (
 // fakeHost is a host for the scripts: a root folder, real daemons in this process,
 // a real rescuer, and a systemd that does with them what a real one would.
 type fakeHost struct {
-	systemd.Jobs // nil: no command of these tests handles units
-	root         string
-	socket       string
-	logger       *slog.Logger
-	work         sync.WaitGroup
-	ctx          context.Context
-	down         context.CancelFunc
+	systemd.Jobs   // nil: no command of these tests handles units
+	systemd.Mounts // nil: nor mounts
+	root           string
+	socket         string
+	logger         *slog.Logger
+	work           sync.WaitGroup
+	ctx            context.Context
+	down           context.CancelFunc
 
 	mu   sync.Mutex
 	stop func() // of the daemon that runs
