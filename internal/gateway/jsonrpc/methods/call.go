@@ -1,0 +1,123 @@
+package methods
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/wire"
+)
+
+// ErrParams marks an error about parameters.
+var ErrParams = errors.New("the parameters do not fit the method")
+
+// call is a method of the API.
+type call struct {
+	method            string
+	desc              protoreflect.MethodDescriptor
+	inside            protoreflect.FieldDescriptor
+	begins            bool
+	omitted           []protoreflect.FullName
+	request, response func() proto.Message
+}
+
+func (c *call) run(ctx context.Context, from Caller, params json.RawMessage) (json.RawMessage, error) {
+	in, err := c.read(params)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := from.Upstream()
+	if err != nil {
+		return nil, err
+	}
+	if c.begins {
+		return c.begin(ctx, conn, in)
+	}
+	out := c.response()
+	if err := conn.Invoke(ctx, c.method, in, out); err != nil {
+		return nil, err
+	}
+	return Encode(out)
+}
+
+// read makes the request from parameters.
+func (c *call) read(params json.RawMessage) (proto.Message, error) {
+	in := c.request()
+	into := in
+	if c.inside != nil {
+		into = in.ProtoReflect().Mutable(c.inside).Message().Interface()
+	}
+	if err := protojson.Unmarshal(params, into); err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrParams, plain(err))
+	}
+	if name := c.findOmitted(into.ProtoReflect()); name != "" {
+		return nil, fmt.Errorf("%w: a caller of JSON-RPC cannot use %s", ErrParams, name)
+	}
+	return in, nil
+}
+
+// plain returns the text of an error of protojson without its prefix, whose blank differs
+// from build to build.
+func plain(err error) string {
+	return strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
+}
+
+// findOmitted returns the name of an omitted field that a message has, or "".
+func (c *call) findOmitted(m protoreflect.Message) (name protoreflect.Name) {
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		for _, o := range c.omitted {
+			if f.FullName() == o {
+				name = f.Name()
+			}
+		}
+		if name == "" && f.Message() != nil && !f.IsList() && !f.IsMap() {
+			name = c.findOmitted(v.Message())
+		}
+		return name == ""
+	})
+	return name
+}
+
+// begin begins an operation and returns its ID. The operation goes on when the stream of its
+// events ends.
+func (c *call) begin(ctx context.Context, conn grpc.ClientConnInterface, in proto.Message) (json.RawMessage, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: c.desc.IsStreamingClient()}, c.method)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return nil, err
+	}
+	header, err := stream.Header()
+	if err != nil {
+		return nil, err
+	}
+	id := header.Get(wire.HeaderOperation)
+	if len(id) == 0 { // refused: the stream has the reason
+		err := stream.RecvMsg(c.response())
+		if err == nil || errors.Is(err, io.EOF) {
+			err = errkind.Errorf(errkind.Internal, "begin an operation: tridentd does not name it")
+		}
+		return nil, err
+	}
+	return json.Marshal(map[string]string{"operationId": id[0]})
+}
+
+// Encode returns a message as JSON, with the members that have their default values.
+func Encode(m proto.Message) (json.RawMessage, error) {
+	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+}
