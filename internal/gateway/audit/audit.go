@@ -27,9 +27,10 @@ type Entry struct {
 	Time     time.Time `json:"time"`               // when the call began
 	Peer     string    `json:"peer"`               // address and port
 	Identity string    `json:"identity,omitempty"` // empty if the caller did not log in
-	By       string    `json:"by,omitempty"`       // how it logged in: certificate or token
+	By       string    `json:"by,omitempty"`       // how it logged in: certificate, token or passphrase
 	Serial   string    `json:"serial,omitempty"`   // of the certificate
 	Method   string    `json:"method,omitempty"`   // only a method of Trident
+	RPC      string    `json:"rpc,omitempty"`      // the method of JSON-RPC that made the call
 	Right    string    `json:"right,omitempty"`    // which the method needs
 	Result   string    `json:"result"`             // the gRPC code
 	Reason   string    `json:"reason,omitempty"`   // why the gateway refused it

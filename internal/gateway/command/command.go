@@ -92,23 +92,28 @@ func exactly(n int) cobra.PositionalArgs {
 // trident-gateway-wake.path.
 const wakeFile = "/run/trident-gateway/wake"
 
+// loadFile is below the folder that trident-gateway.service keeps at a restart.
+const loadFile = "/run/trident-gateway/load"
+
 func serveCommand(file *string) *cobra.Command {
-	var wake string
+	var files proxy.Files
 	cmd := &cobra.Command{
 		Use:     "serve",
 		Short:   "Serve callers until SIGTERM; SIGHUP reloads all files",
 		Example: "  trident-gateway serve --config /etc/trident/gateway.yaml",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), *file, wake, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			files.Settings = *file
+			return serve(cmd.Context(), files, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 		},
 	}
-	cmd.Flags().StringVar(&wake, "wake-file", wakeFile, "the file to write so that systemd starts tridentd; empty to start nothing")
+	cmd.Flags().StringVar(&files.Load, "load-file", loadFile, "the file with the load of the last 24 hours; empty to have it in memory alone")
+	cmd.Flags().StringVar(&files.Wake, "wake-file", wakeFile, "the file to write so that systemd starts tridentd; empty to start nothing")
 	return cmd
 }
 
-func serve(ctx context.Context, file, wake string, logger *slog.Logger) error {
-	s, err := proxy.New(file, wake, logger)
+func serve(ctx context.Context, files proxy.Files, logger *slog.Logger) error {
+	s, err := proxy.New(files, logger)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func host(t *testing.T, listen string) (file, dir string) {
 		t.Fatal(err)
 	}
 	keys := filepath.Join(dir, "etc/trident/gateway")
-	text := fmt.Sprintf("listen: [%q]\nsocket: %s/s\ntls: {certificate: %[3]s/server.crt, key: %[3]s/server.key, clientCA: %[3]s/ca.crt}\ntokens: %[3]s/tokens.json\naudit: {file: %[2]s/audit.log}\n", listen, dir, keys)
+	text := fmt.Sprintf("listen: [%q]\nsocket: %s/s\ntls: {certificate: %[3]s/server.crt, key: %[3]s/server.key, clientCA: %[3]s/ca.crt}\ntokens: %[3]s/tokens.json\naudit: {file: %[2]s/audit.log}\nhttp: {passphrases: %[3]s/passphrases.json}\n", listen, dir, keys)
 	file = filepath.Join(dir, "serve.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestServeUntilItIsStopped(t *testing.T) {
 	}
 	address := l.Addr().String()
 	file, dir := host(t, address)
-	if _, err := run(t.Context(), "serve", "-c", file); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	if _, err := run(t.Context(), "serve", "-c", file, "--load-file", ""); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("a taken address: %v", err)
 	}
 	_ = l.Close()
@@ -147,7 +147,10 @@ func TestServeUntilItIsStopped(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "notify"))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { _, err := run(ctx, "serve", "-c", file, "--wake-file", ""); done <- err }()
+	go func() {
+		_, err := run(ctx, "serve", "-c", file, "--wake-file", "", "--load-file", filepath.Join(dir, "load"))
+		done <- err
+	}()
 	buf := make([]byte, 64)
 	if n, err := ready.Read(buf); err != nil || string(buf[:n]) != "READY=1" {
 		t.Fatalf("%q, %v", buf[:n], err)

@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -22,6 +24,7 @@ func defaults() Config {
 			PerIdentity: PerIdentity{CallsPerSecond: 100, Streams: 64, Connections: 16},
 		},
 		Audit: Audit{File: DefaultAudit, MaxSize: 16 << 20, Keep: 4},
+		HTTP:  HTTP{LoginTime: time.Hour, Passphrases: DefaultPassphrases},
 	}
 }
 
@@ -58,7 +61,24 @@ func (c *Config) check() error {
 	if _, err := newPolicy(c.Rights, c.Revoked); err != nil {
 		return err
 	}
+	if err := c.HTTP.check(); err != nil {
+		return err
+	}
 	return c.checkNumbers()
+}
+
+func (h *HTTP) check() error {
+	for i, name := range h.Hosts {
+		if name == "" || strings.ContainsAny(name, "/:*@ ") {
+			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "http.hosts[%d]: %.80q is not the name of a host", i, name), "write host1.example.org")
+		}
+	}
+	for i, origin := range h.Origins {
+		if u, err := url.Parse(origin); err != nil || u.Host == "" || origin != "https://"+u.Host {
+			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "http.origins[%d]: %.80q is not an origin", i, origin), "write https://host or https://host:port")
+		}
+	}
+	return nil
 }
 
 func (c *Config) checkNumbers() error {
@@ -76,6 +96,7 @@ func (c *Config) checkNumbers() error {
 		{"limits.perIdentity.bytesPerSecond", int64(l.PerIdentity.BytesPerSecond), 0, 1 << 50},
 		{"limits.handshakeTime, in milliseconds,", l.HandshakeTime.Milliseconds(), 100, 60_000},
 		{"limits.keepAliveEvery, in seconds,", int64(l.KeepAliveEvery.Seconds()), 10, 3600},
+		{"http.loginTime, in seconds,", int64(c.HTTP.LoginTime.Seconds()), 60, 24 * 3600},
 		{"audit.maxSize", int64(c.Audit.MaxSize), 4096, 1 << 40},
 		{"audit.keep", int64(c.Audit.Keep), 1, 1000},
 	} {

@@ -21,6 +21,8 @@ const (
 	DefaultSocket = "/run/trident/gateway.sock"
 	DefaultTokens = "/etc/trident/gateway/tokens.json"
 	DefaultAudit  = "/var/log/trident-gateway/audit.log"
+	// DefaultPassphrases is the file of passphrases.
+	DefaultPassphrases = "/etc/trident/gateway/passphrases.json"
 )
 
 // A Config is the whole file.
@@ -35,6 +37,19 @@ type Config struct {
 	Revoked Revoked `yaml:"revoked"`
 	Limits  Limits  `yaml:"limits"`
 	Audit   Audit   `yaml:"audit"`
+	HTTP    HTTP    `yaml:"http"`
+}
+
+// HTTP has the settings for callers of JSON-RPC.
+type HTTP struct {
+	// Hosts are names of the gateway in URLs besides its addresses, localhost, and the names in
+	// its certificate.
+	Hosts []string `yaml:"hosts"`
+	// Origins are those of pages elsewhere that may call from a browser: https://host[:port].
+	Origins []string `yaml:"origins"`
+	// LoginTime is how long a login with a passphrase lasts.
+	LoginTime   time.Duration `yaml:"loginTime"`
+	Passphrases string        `yaml:"passphrases"` // the file of passphrases
 }
 
 // TLS has the files of the gateway's certificate, and what identifies a caller.

@@ -1,8 +1,8 @@
 // Package identity reads who a remote caller is from a client certificate.
 //
 // An identity is a kind, a colon and a name: "uri:spiffe://example.org/ops",
-// "dns:builder.example.org", "email:ops@example.org". A token has the kind "token". The
-// kind is a part of the identity, so that a name of one kind never counts as one of
+// "dns:builder.example.org", "email:ops@example.org". A token has the kind "token", a
+// person with a passphrase the kind "passphrase". The kind is a part of the identity, so that a name of one kind never counts as one of
 // another.
 package identity
 
@@ -79,8 +79,8 @@ func namesOf(cert *x509.Certificate, kind Kind) []string {
 func Check(who string) error {
 	kind, name, ok := strings.Cut(who, ":")
 	switch {
-	case !ok || kind != "token" && kind != string(URI) && kind != string(DNS) && kind != string(Email):
-		return errkind.Errorf(errkind.Denied, "read the identity of the caller: it does not begin with uri:, dns:, email: or token:")
+	case !ok || kind != "token" && kind != "passphrase" && kind != string(URI) && kind != string(DNS) && kind != string(Email):
+		return errkind.Errorf(errkind.Denied, "read the identity of the caller: it does not begin with uri:, dns:, email:, token: or passphrase:")
 	case name == "" || len(name) > maxName:
 		return errkind.Errorf(errkind.Denied, "read the identity of the caller: its name has %d characters, not 1 to %d", len(name), maxName)
 	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' }):

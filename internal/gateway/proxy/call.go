@@ -122,7 +122,7 @@ func (c *session) serve(stream grpc.ServerStream, method string, l *login) error
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	out, err := conn.NewStream(metadata.NewOutgoingContext(ctx, outgoing(stream.Context(), l.who)), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+	out, err := conn.NewStream(metadata.NewOutgoingContext(ctx, outgoing(stream.Context(), l.who)), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method, grpc.ForceCodecV2(rawCodec{}))
 	if err != nil {
 		return unreachable(err)
 	}

@@ -215,7 +215,7 @@ func newFixture(t testing.TB, settings string) *fixture {
 	f.configure(settings)
 	f.startBackend()
 	var err error
-	f.server, err = New(f.path("gateway.yaml"), f.path("wake"), slog.New(slog.NewTextHandler(f.log, nil)))
+	f.server, err = New(Files{Settings: f.path("gateway.yaml"), Wake: f.path("wake")}, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,8 +255,8 @@ func (f *fixture) startBackend() {
 // configure writes the settings: the given ones, and the policy unless they have one.
 func (f *fixture) configure(settings string) {
 	f.t.Helper()
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nsocket: %s\ntls: {certificate: %s, key: %s, clientCA: %s}\ntokens: %s\naudit: {file: %s}\n",
-		f.path("s"), f.path("server.crt"), f.path("server.key"), f.path("ca.crt"), f.path("tokens"), f.path("audit.log")) + settings
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nsocket: %s\ntls: {certificate: %s, key: %s, clientCA: %s}\ntokens: %s\naudit: {file: %s}\nhttp: {passphrases: %s}\n",
+		f.path("s"), f.path("server.crt"), f.path("server.key"), f.path("ca.crt"), f.path("tokens"), f.path("audit.log"), f.path("passphrases")) + settings
 	if !strings.Contains(settings, "rights:") {
 		text += policyText
 	}

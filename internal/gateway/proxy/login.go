@@ -20,6 +20,16 @@ func (c *session) enter(l *login) error {
 	return nil
 }
 
+// awaitLogin ends the connection if the caller does not log in.
+func (c *session) awaitLogin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.timer = time.AfterFunc(max(c.server.state.Load().config.Limits.HandshakeTime, refusedTime), c.abortStranger)
+}
+
 // abortStranger ends the connection if the caller has not logged in.
 func (c *session) abortStranger() {
 	c.mu.Lock()
@@ -72,7 +82,7 @@ func (c *session) authenticate(authorization []string, now time.Time) (*login, e
 	if err != nil {
 		return nil, err
 	}
-	l, err := c.server.state.Load().find(text, now)
+	l, err := c.server.find(text, now)
 	switch {
 	case err != nil:
 		return nil, err

@@ -20,7 +20,10 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/audit"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
 	"github.com/trident-project/trident/internal/gateway/limit"
+	"github.com/trident-project/trident/internal/gateway/password"
 )
 
 const (
@@ -44,6 +47,10 @@ type Server struct {
 	// must not push other lines out of it.
 	strangers *limit.Callers
 	refused   *quietLog
+	rpc       *jsonrpc.Server
+	load      *load.History
+	checker   *password.Checker
+	people    *password.Sessions
 	wake      string
 	now       func() time.Time
 
@@ -59,10 +66,24 @@ type Server struct {
 	idle     sync.WaitGroup // of sessions
 }
 
-// New returns a gateway with the settings in the file at path. wake is a file that the
-// gateway writes to have tridentd started.
-func New(path, wake string, logger *slog.Logger) (*Server, error) {
-	st, err := readState(path)
+// Files are those of a gateway.
+type Files struct {
+	Settings string
+	Wake     string // which the gateway writes to have tridentd started; empty to start nothing
+	Load     string // with the history of the load; empty to have it in memory alone
+}
+
+// New returns a gateway.
+func New(files Files, logger *slog.Logger) (*Server, error) {
+	st, err := readState(files.Settings)
+	if err != nil {
+		return nil, err
+	}
+	history, err := load.Open(files.Load, time.Now(), logger)
+	if err != nil {
+		return nil, err
+	}
+	rpc, err := jsonrpc.New(history)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +93,7 @@ func New(path, wake string, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		path: path, wake: wake, logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
+		path: files.Settings, wake: files.Wake, rpc: rpc, load: history, checker: password.NewChecker(), people: password.NewSessions(), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
 		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
@@ -112,6 +133,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		})
 	}
 	go s.watch(ctx)
+	go s.load.Run(ctx)
 	<-ctx.Done()
 	for _, l := range listeners {
 		_ = l.Close()

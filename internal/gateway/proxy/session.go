@@ -37,7 +37,8 @@ type session struct {
 	server *Server
 	raw    net.Conn
 	peer   netip.AddrPort
-	grpc   *grpc.Server // set before the first call, under mu
+	grpc   *grpc.Server // set before the first call, under mu; nil for HTTP
+	web    *web         // the same for HTTP; nil for gRPC
 	end    func()       // gives back what the connection has used; gRPC calls it through the connection
 	logged func()       // gives back the place among those that have not logged in
 
@@ -61,12 +62,28 @@ func newSession(s *Server, raw net.Conn, peer netip.AddrPort) *session {
 // that only waits would be a good part of the memory of an idle connection; end does the
 // rest.
 func (c *session) run() {
-	conn := c.handshake()
-	if conn == nil {
+	var conn net.Conn
+	if tlsConn := c.handshake(); tlsConn != nil {
+		conn = tlsConn
+	} else {
 		_ = c.raw.Close()
 		c.end()
 		return
 	}
+	isHTTP, conn := c.speaksHTTP(conn)
+	switch {
+	case conn == nil:
+		_ = c.raw.Close()
+		c.end()
+	case isHTTP:
+		c.serveHTTP(conn)
+	default:
+		c.serveGRPC(conn)
+	}
+}
+
+// serveGRPC begins to serve a connection of gRPC, and returns.
+func (c *session) serveGRPC(conn net.Conn) {
 	limits := c.server.state.Load().config.Limits
 	g := grpc.NewServer(
 		grpc.UnknownServiceHandler(c.handle),
@@ -86,8 +103,8 @@ func (c *session) run() {
 	)
 	c.mu.Lock()
 	c.grpc = g
-	c.timer = time.AfterFunc(max(limits.HandshakeTime, refusedTime), c.abortStranger)
 	c.mu.Unlock()
+	c.awaitLogin()
 	// Serve returns when the listener has no second connection.
 	_ = g.Serve(&once{conn: &closing{Conn: conn, closed: c.end}, addr: c.raw.LocalAddr()})
 }
@@ -130,7 +147,7 @@ func (c *session) logHandshake(ctx context.Context, err error) {
 	case isNotTLS && header.Conn != nil:
 		message = "handshake refused: the caller does not speak TLS"
 		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(header.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\ntrident-gateway speaks gRPC over TLS 1.3 only.\n")
+		_, _ = io.WriteString(header.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\ntrident-gateway speaks over TLS 1.3 only.\n")
 	case errors.Is(err, io.EOF):
 		message = "handshake refused: the caller ended the connection"
 	}
@@ -141,13 +158,27 @@ func (c *session) logHandshake(ctx context.Context, err error) {
 // on another connection. It returns at once.
 func (c *session) drain() {
 	c.mu.Lock()
-	g := c.grpc
+	g, w := c.grpc, c.web
 	c.mu.Unlock()
-	if g == nil { // in the handshake
+	switch {
+	case g != nil:
+		go g.GracefulStop()
+	case w != nil:
+		go w.drain()
+	default: // in the handshake
 		_ = c.raw.Close()
-		return
 	}
-	go g.GracefulStop()
+}
+
+// upstreamClosed ends a connection of gRPC together with that to tridentd. A WebSocket
+// survives a restart of tridentd.
+func (c *session) upstreamClosed() {
+	c.mu.Lock()
+	w := c.web
+	c.mu.Unlock()
+	if w == nil {
+		c.drain()
+	}
 }
 
 // abort ends the connection and its calls now.

@@ -12,6 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/config"
 	"github.com/trident-project/trident/internal/gateway/identity"
+	"github.com/trident-project/trident/internal/gateway/password"
 	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/gateway/token"
 	"github.com/trident-project/trident/internal/linux/regfile"
@@ -27,6 +28,7 @@ type state struct {
 	certificate tls.Certificate
 	authorities *x509.CertPool
 	tokens      *token.List
+	passphrases *password.List
 	stamps      []regfile.Stamp
 }
 
@@ -65,7 +67,7 @@ func readState(path string) (*state, error) {
 	}
 	s.policy = s.config.Policy()
 	t := s.config.TLS
-	for _, name := range []string{t.Certificate, t.Key, t.ClientCA, s.config.Tokens} {
+	for _, name := range []string{t.Certificate, t.Key, t.ClientCA, s.config.Tokens, s.config.HTTP.Passphrases} {
 		s.stamps = append(s.stamps, regfile.StampOf(name))
 	}
 	if s.certificate, err = readPair(t); err != nil {
@@ -80,6 +82,9 @@ func readState(path string) (*state, error) {
 		return nil, errkind.Errorf(errkind.Invalid, "read the authorities of client certificates: %s has no certificate in PEM", t.ClientCA)
 	}
 	if s.tokens, err = token.Read(s.config.Tokens); err != nil {
+		return nil, err
+	}
+	if s.passphrases, err = password.Read(s.config.HTTP.Passphrases); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -104,9 +109,11 @@ func readPair(t config.TLS) (tls.Certificate, error) {
 // login is who a caller is, and how the caller proved it.
 type login struct {
 	who    string
-	by     string            // certificate or token
-	cert   *x509.Certificate // nil for a token
+	by     string            // certificate, token or passphrase
+	cert   *x509.Certificate // nil for a token or passphrase
 	serial string            // of the certificate
+	// session is that of a passphrase; nil for others.
+	session *password.Session
 }
 
 // verify returns who has a client certificate. The caller has proved in the handshake that
@@ -145,7 +152,29 @@ func hintOf(err error) string {
 	return "use a certificate for clients (extended key usage clientAuth)"
 }
 
-// find returns who has a token.
+// find returns who has a token: one of the file, or that of a session.
+func (s *Server) find(text string, now time.Time) (*login, error) {
+	st := s.state.Load()
+	found, ok, err := s.people.Find(text, st.passphrases, now)
+	switch {
+	case err != nil:
+		return nil, err
+	case ok:
+		return st.person(found)
+	}
+	return st.find(text, now)
+}
+
+// person returns the login of a person with a session.
+func (s *state) person(found password.Session) (*login, error) {
+	who := found.Entry.Identity()
+	if s.policy.IsRevoked(who, "") {
+		return nil, errkind.Errorf(errkind.Denied, "log in: %s is revoked", who)
+	}
+	return &login{who: who, by: "passphrase", session: &found}, nil
+}
+
+// find returns who has a token of the file.
 func (s *state) find(text string, now time.Time) (*login, error) {
 	t, err := s.tokens.Find(text, now)
 	if err != nil {
@@ -159,7 +188,7 @@ func (s *state) find(text string, now time.Time) (*login, error) {
 
 // rightsOf returns the rights of a login now; none if it is not valid any more.
 func (s *state) rightsOf(l *login, now time.Time) rights.Set {
-	if s.policy.IsRevoked(l.who, l.serial) || l.cert != nil && now.After(l.cert.NotAfter) {
+	if s.policy.IsRevoked(l.who, l.serial) || l.cert != nil && now.After(l.cert.NotAfter) || l.session != nil && !l.session.IsValid(s.passphrases, now) {
 		return 0
 	}
 	set := s.policy.Rights(l.who)

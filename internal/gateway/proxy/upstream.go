@@ -38,7 +38,7 @@ func (c *session) connection() (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///tridentd",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: dialPause, Multiplier: 1.6, MaxDelay: time.Second}, MinConnectTimeout: dialTime}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
 		grpc.WithUserAgent("trident-gateway"))
@@ -49,15 +49,15 @@ func (c *session) connection() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// dial connects to tridentd, and has it started if it does not run. If that connection ends,
-// the caller's connection ends too, after its running calls.
+// dial connects to tridentd, and has it started if it does not run. If that connection ends, a
+// caller's connection of gRPC ends too, after its running calls.
 func (c *session) dial(ctx context.Context) (net.Conn, error) {
 	socket := c.server.state.Load().config.Socket
 	var asked time.Time
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 		if err == nil {
-			return &closing{Conn: conn, closed: c.drain}, nil
+			return &closing{Conn: conn, closed: c.upstreamClosed}, nil
 		}
 		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) || c.server.wake == "" {
 			return nil, err

@@ -121,12 +121,19 @@ func (s Set) Check(who, method string) error {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Denied, "call a method for %s: this Trident does not have the method, or no remote caller may call it", who),
 			"compare the versions of the client and of the host")
-	case !s.Has(right):
-		return errkind.WithHint(
-			errkind.Errorf(errkind.Denied, "call %s for %s: it needs the right %s, and %s has: %s", method, who, right, who, s),
-			"the owner of the host grants rights in /etc/trident/gateway.yaml")
 	}
-	return nil
+	return s.Need(right, who, method)
+}
+
+// Need returns an error of kind Denied if the set lacks a right. who and method name the
+// caller and the call in the error.
+func (s Set) Need(right Right, who, method string) error {
+	if s.Has(right) {
+		return nil
+	}
+	return errkind.WithHint(
+		errkind.Errorf(errkind.Denied, "call %s for %s: it needs the right %s, and %s has: %s", method, who, right, who, s),
+		"the owner of the host grants rights in /etc/trident/gateway.yaml")
 }
 
 // Methods returns all methods of the table, sorted.

@@ -1,0 +1,247 @@
+// Package jsonrpc serves JSON-RPC 2.0 over HTTP POST and over WebSocket: the same methods on
+// both, from one table, which also makes the OpenRPC document.
+//
+// It decides nothing about callers. Each call goes through a Gate, which knows who the caller
+// is, what the caller may do, and writes the audit log, as for calls of gRPC.
+package jsonrpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/envelope"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/openrpc"
+	"github.com/trident-project/trident/internal/gateway/rights"
+	"github.com/trident-project/trident/internal/version"
+)
+
+// Bounds of a message.
+const (
+	// maxRequest is the largest request or batch, in bytes.
+	maxRequest = 1 << 20
+	// maxAnswer bounds the answer to a request or batch, in bytes.
+	maxAnswer = 4 << 20
+	// maxBatch is how many members a batch can have.
+	maxBatch = 100
+	// callTime bounds how long a call takes; a check for updates reads a feed.
+	callTime = 2 * time.Minute
+)
+
+// Paths of the gateway.
+const (
+	PathRPC     = "/rpc"
+	PathOpenRPC = "/openrpc.json"
+)
+
+// An Action is a call that wants to be permitted.
+type Action struct {
+	Name  string       // the method of JSON-RPC
+	GRPC  string       // the method of the API that it calls; "" for none
+	Right rights.Right // which it needs
+}
+
+// Credentials are the parameters of the method authenticate: a token, or a passphrase and the
+// name of its person.
+type Credentials struct {
+	Token      string `json:"token"`
+	Name       string `json:"name"`
+	Passphrase string `json:"passphrase"`
+}
+
+// A Welcome is the result of the method authenticate.
+type Welcome struct {
+	Identity string `json:"identity"`
+	Rights   string `json:"rights"`
+	// Token is a new token after a login with a passphrase; otherwise empty.
+	Token string `json:"token,omitempty"`
+	// Expires is when the login ends.
+	Expires time.Time `json:"expires"`
+}
+
+// Settings are what the gateway's file of settings says at this time.
+type Settings struct {
+	Hosts     []string // names in the header Host that are permitted besides addresses and localhost
+	Origins   []string // of pages that may call from a browser, besides those of the gateway
+	KeepAlive time.Duration
+}
+
+// A Gate is the connection of a caller, with its login.
+type Gate interface {
+	methods.Caller
+	Settings() Settings
+	// Login makes the values of a header Authorization the login of the connection; without a
+	// value, the client certificate is the login, or there is none. A caller that fails often
+	// waits for the error.
+	Login(ctx context.Context, authorization []string) error
+	// Authenticate logs the connection in, for its life. An error is of kind Denied if the
+	// credentials are wrong.
+	Authenticate(ctx context.Context, c Credentials) (Welcome, error)
+	// Do calls f if the caller may do the action, with a context that has the metadata for
+	// tridentd, and returns its error; the action is in the audit log.
+	Do(ctx context.Context, a Action, f func(context.Context) error) error
+	// Pass counts bytes of the caller and waits while they are too many.
+	Pass(ctx context.Context, bytes int) error
+	// IsLoggedIn reports whether the connection has a login.
+	IsLoggedIn() bool
+}
+
+// A Server has the methods. Its fields never change.
+type Server struct {
+	table    *methods.Table
+	own      map[string]ownFunc
+	document json.RawMessage
+	load     *load.History
+}
+
+// New returns a server of the methods.
+func New(history *load.History) (*Server, error) {
+	s := &Server{load: history, own: map[string]ownFunc{}}
+	var rows []*methods.Method
+	for _, o := range ownMethods() {
+		rows = append(rows, &o.Method)
+		s.own[o.Name] = o.answer
+	}
+	var err error
+	if s.table, err = methods.New(rows...); err != nil {
+		return nil, err
+	}
+	s.document, err = json.Marshal(s.table.Document(openrpc.Info{
+		Title: "Trident", Version: version.String(),
+		Description: "Methods of the Trident gateway, by HTTP POST and by WebSocket at " + PathRPC + ". docs/json-rpc.md describes them.",
+	}, openrpc.Server{Name: "this gateway", URL: PathRPC}))
+	return s, err
+}
+
+// conn is a connection: a WebSocket, or the requests of one HTTP connection.
+type conn struct {
+	*Server
+	gate   Gate
+	socket *socket // nil for HTTP
+}
+
+// answer returns the answer to a message; nil if there is none.
+func (c *conn) answer(ctx context.Context, data []byte) json.RawMessage {
+	m, fault := envelope.Parse(data)
+	if fault != nil {
+		return envelope.Answer(nil, nil, fault)
+	}
+	return c.answerMessage(ctx, m)
+}
+
+func (c *conn) answerMessage(ctx context.Context, m *envelope.Message) json.RawMessage {
+	if !m.IsBatch {
+		return c.one(ctx, &m.Requests[0], nil)
+	}
+	var refusal *envelope.Error
+	if len(m.Requests) > maxBatch {
+		refusal = envelope.Errorf(envelope.InvalidRequest, "read the batch: it has %d members, at most %d are allowed; none was called", len(m.Requests), maxBatch)
+	}
+	var answers []json.RawMessage
+	size, logins := 0, 0
+	for i := range m.Requests {
+		r := &m.Requests[i]
+		if r.Method == methodAuthenticate {
+			if logins++; logins > 1 { // a batch must not be a hundred guesses
+				r.Fault = envelope.Errorf(envelope.InvalidRequest, "call %s: a batch can have one", methodAuthenticate)
+			}
+		}
+		a := c.one(ctx, r, refusal)
+		if a == nil {
+			continue
+		}
+		answers, size = append(answers, a), size+len(a)
+		if size > maxAnswer {
+			if refusal != nil {
+				return envelope.Answer(nil, nil, refusal)
+			}
+			refusal = tooLarge()
+			answers[len(answers)-1] = envelope.Answer(r.ID, nil, refusal)
+			size -= len(a)
+		}
+	}
+	return envelope.Batch(answers)
+}
+
+func tooLarge() *envelope.Error {
+	return toFault(errkind.WithHint(errkind.Errorf(errkind.TooLarge, "answer the request: the answer is larger than %d bytes", maxAnswer), "ask for less"))
+}
+
+// one answers one request, with refusal if that is not nil.
+func (c *conn) one(ctx context.Context, r *envelope.Request, refusal *envelope.Error) json.RawMessage {
+	fault := r.Fault
+	if fault == nil {
+		fault = refusal
+	}
+	var result json.RawMessage
+	if fault == nil {
+		var err error
+		if result, err = c.call(ctx, r); err != nil {
+			fault = toFault(err)
+		}
+	}
+	if r.IsNotification() {
+		return nil
+	}
+	if len(result) > maxAnswer {
+		fault = tooLarge()
+	}
+	return envelope.Answer(r.ID, result, fault)
+}
+
+// call calls a method.
+func (c *conn) call(ctx context.Context, r *envelope.Request) (json.RawMessage, error) {
+	m := c.table.Find(r.Method)
+	if m == nil {
+		return nil, envelope.Errorf(envelope.MethodNotFound, "call %.80q: there is no such method; rpc.discover lists them", r.Method)
+	}
+	params, err := m.Bind(r.Params)
+	if err != nil {
+		return nil, envelope.Errorf(envelope.InvalidParams, "call %s: %v", m.Name, err)
+	}
+	var result json.RawMessage
+	run := func(ctx context.Context) (err error) {
+		if m.Call != nil {
+			if result, err = m.Call(ctx, c.gate, params); errors.Is(err, methods.ErrParams) {
+				err = errkind.With(errkind.Invalid, envelope.Errorf(envelope.InvalidParams, "call %s: %v", m.Name, err))
+			}
+			return err
+		}
+		result, err = c.own[m.Name](ctx, c, params)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if m.Right == "" {
+		err = run(ctx)
+	} else {
+		err = c.gate.Do(ctx, Action{m.Name, m.GRPC, m.Right}, run)
+	}
+	return result, err
+}
+
+// faultData is the member data of an error, for programs. Fields are only added.
+type faultData struct {
+	Kind      string `json:"kind"` // as in docs/errors.md
+	Hint      string `json:"hint,omitempty"`
+	Operation string `json:"operationId,omitempty"`
+}
+
+// toFault returns the error of an answer. Its code is that of JSON-RPC or, for an error of
+// Trident, the number of the gRPC code.
+func toFault(err error) *envelope.Error {
+	if fault, ok := errors.AsType[*envelope.Error](err); ok {
+		return fault
+	}
+	err = grpckind.Error(err, nil)
+	kind, hint, meta := grpckind.FromError(err)
+	st := status.Convert(err)
+	return &envelope.Error{Code: int(st.Code()), Message: st.Message(), Data: faultData{string(kind), hint, meta[grpckind.MetaOperation]}}
+}

@@ -1,0 +1,132 @@
+package jsonrpc
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/envelope"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/openrpc"
+	"github.com/trident-project/trident/internal/gateway/rights"
+)
+
+// Methods to which other code refers.
+const (
+	methodAuthenticate = "authenticate"
+	methodSubscribe    = "notifications.subscribe"
+)
+
+// ownFunc answers a method. Its parameters are an object with members of the table only.
+type ownFunc func(ctx context.Context, c *conn, params json.RawMessage) (json.RawMessage, error)
+
+// ownMethod is a method that the gateway itself answers.
+type ownMethod struct {
+	methods.Method
+	answer ownFunc
+}
+
+func text() openrpc.Schema  { return openrpc.Schema{"type": "string"} }
+func clock() openrpc.Schema { return openrpc.Schema{"type": "string", "format": "date-time"} }
+
+func object(properties openrpc.Schema) openrpc.Schema {
+	return openrpc.Schema{"type": "object", "properties": properties}
+}
+
+func sample() openrpc.Schema {
+	number := openrpc.Schema{"type": "number"}
+	return openrpc.Schema{"time": clock(), "load1": number, "load5": number, "load15": number}
+}
+
+func current() openrpc.Schema {
+	s, whole := sample(), openrpc.Schema{"type": "integer"}
+	s["processors"], s["threads"], s["uptimeSeconds"] = whole, whole, whole
+	return s
+}
+
+func result(s openrpc.Schema) openrpc.Content { return openrpc.Content{Name: "result", Schema: s} }
+
+// ownMethods has the methods that the gateway itself answers.
+func ownMethods() []*ownMethod {
+	return []*ownMethod{
+		{methods.Method{
+			Name: "rpc.discover", Summary: "This document",
+			Result: openrpc.Content{Name: "OpenRPC Schema", Schema: openrpc.Schema{"$ref": "https://raw.githubusercontent.com/open-rpc/meta-schema/master/schema.json"}},
+		}, discover},
+		{methods.Method{
+			Name: methodAuthenticate, Summary: "Log in with a passphrase or a token; a WebSocket is then logged in until the login ends",
+			Params: []openrpc.Content{
+				{Name: "passphrase", Schema: text()},
+				{Name: "name", Summary: "The name of the person; admin if absent", Schema: text()},
+				{Name: "token", Summary: "In place of the passphrase", Schema: text()},
+			},
+			Result: result(object(openrpc.Schema{"identity": text(), "rights": text(), "token": text(), "expires": clock()})),
+		}, authenticate},
+		{methods.Method{
+			Name: "system_load.current", Summary: "The load of the host now", Right: rights.Read, Result: result(object(current())),
+		}, loadNow},
+		{methods.Method{
+			Name: "system_load.historical", Summary: "The load of the host in each minute of the last 24 hours", Right: rights.Read,
+			Params: []openrpc.Content{{Name: "since", Summary: "Only samples from this time on", Schema: clock()}},
+			Result: result(object(openrpc.Schema{"samples": openrpc.Schema{"type": "array", "items": object(sample())}})),
+		}, loadHistory},
+		{methods.Method{
+			Name: methodSubscribe, Summary: "Have the gateway send notify.operation, or notify.load, over this WebSocket, and notify.end at the end", Right: rights.Read,
+			Params: []openrpc.Content{
+				{Name: "topic", Required: true, Summary: "operation: the events of one operation; load: each sample of the load", Schema: openrpc.Schema{"type": "string", "enum": []string{topicOperation, topicLoad}}},
+				{Name: "id", Summary: "Of the operation", Schema: text()},
+				{Name: "afterSequence", Summary: "Only events of the operation after this one", Schema: openrpc.Schema{"type": []string{"integer", "string"}}},
+			},
+			Result: result(object(openrpc.Schema{"subscription": text()})),
+		}, subscribe},
+		{methods.Method{
+			Name: "notifications.unsubscribe", Summary: "End a subscription of this WebSocket", Right: rights.Read,
+			Params: []openrpc.Content{{Name: "subscription", Required: true, Schema: text()}},
+			Result: result(object(openrpc.Schema{})),
+		}, unsubscribe},
+	}
+}
+
+// read reads parameters. The error is that of JSON-RPC for wrong ones.
+func read(params json.RawMessage, into any) error {
+	if err := json.Unmarshal(params, into); err != nil {
+		return envelope.Errorf(envelope.InvalidParams, "read the parameters: %v", err)
+	}
+	return nil
+}
+
+func discover(_ context.Context, c *conn, _ json.RawMessage) (json.RawMessage, error) {
+	return c.document, nil
+}
+
+func authenticate(ctx context.Context, c *conn, params json.RawMessage) (json.RawMessage, error) {
+	var given Credentials
+	if err := read(params, &given); err != nil {
+		return nil, err
+	}
+	if (given.Token == "") == (given.Passphrase == "") || given.Token != "" && given.Name != "" {
+		return nil, envelope.Errorf(envelope.InvalidParams, "log in: give either token, or passphrase and perhaps name")
+	}
+	w, err := c.gate.Authenticate(ctx, given)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(w)
+}
+
+func loadNow(context.Context, *conn, json.RawMessage) (json.RawMessage, error) {
+	now, err := load.Now(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(now)
+}
+
+func loadHistory(_ context.Context, c *conn, params json.RawMessage) (json.RawMessage, error) {
+	var given struct{ Since time.Time }
+	if err := read(params, &given); err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]any{"samples": c.load.Since(given.Since, time.Now())})
+}

@@ -1,0 +1,178 @@
+package jsonrpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/envelope"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
+	"github.com/trident-project/trident/internal/gateway/rights"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+// Topics of subscriptions.
+const (
+	topicOperation = "operation"
+	topicLoad      = "load"
+)
+
+const (
+	// maxSubscriptions is how many one WebSocket can have.
+	maxSubscriptions = 32
+	watchMethod      = "/trident.operations.v1.OperationsService/Watch"
+	// A subscription survives a restart of tridentd. It tries for watchTime, with watchPause
+	// between two attempts.
+	watchTime  = 2 * time.Minute
+	watchPause = 500 * time.Millisecond
+)
+
+// subscription is the parameters of notifications.subscribe.
+type subscription struct {
+	Topic         string
+	ID            string
+	AfterSequence json.Number
+	after         uint64
+}
+
+// stream sends what a subscription is about until ctx ends. It calls started once, when no
+// error can follow that is one of the call.
+type stream func(ctx context.Context, name string, started func()) error
+
+func subscribe(ctx context.Context, c *conn, params json.RawMessage) (json.RawMessage, error) {
+	var given subscription
+	if err := read(params, &given); err != nil {
+		return nil, err
+	}
+	if c.socket == nil {
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Precondition, "subscribe: the gateway can send nothing over HTTP"), "connect by WebSocket at %s", PathRPC)
+	}
+	action, run := Action{Name: methodSubscribe, Right: rights.Read}, stream(c.sendLoad)
+	switch {
+	case given.Topic == topicLoad && given.ID == "" && given.AfterSequence == "":
+	case given.Topic == topicOperation && given.ID != "":
+		var err error
+		if given.after, err = strconv.ParseUint("0"+given.AfterSequence.String(), 10, 64); err != nil {
+			return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: afterSequence is not a number from 0 on")
+		}
+		action.GRPC, run = watchMethod, c.sendEvents(&given)
+	default:
+		return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: the topic is %s, with an id, or %s, without one", topicOperation, topicLoad)
+	}
+	name, err := c.socket.begin(ctx, func(ctx context.Context, name string, started func()) error {
+		return c.gate.Do(ctx, action, func(ctx context.Context) error { return run(ctx, name, started) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]string{"subscription": name})
+}
+
+func unsubscribe(_ context.Context, c *conn, params json.RawMessage) (json.RawMessage, error) {
+	var given struct{ Subscription string }
+	if err := read(params, &given); err != nil {
+		return nil, err
+	}
+	if c.socket == nil || !c.socket.end(given.Subscription) {
+		return nil, errkind.Errorf(errkind.NotFound, "unsubscribe: this connection has no subscription %.80q", given.Subscription)
+	}
+	return json.RawMessage("{}"), nil
+}
+
+// sendLoad sends each sample of the load.
+func (c *conn) sendLoad(ctx context.Context, name string, started func()) error {
+	samples, end := c.load.Follow()
+	defer end()
+	started()
+	for {
+		select {
+		case s := <-samples:
+			data, err := json.Marshal(map[string]any{"subscription": name, "sample": s})
+			if err == nil {
+				err = c.socket.send(ctx, envelope.Notification("notify.load", data))
+			}
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// sendEvents sends the events of an operation until it has ended, also when tridentd
+// restarts meanwhile.
+func (c *conn) sendEvents(s *subscription) stream {
+	return func(ctx context.Context, name string, started func()) error {
+		isStarted, since := false, time.Now()
+		for {
+			before := s.after
+			err := c.watch(ctx, s, name, func() { isStarted = true; started() })
+			if s.after > before {
+				since = time.Now()
+			}
+			if status.Code(err) != codes.Unavailable || !isStarted || time.Since(since) > watchTime {
+				return err
+			}
+			timer := time.NewTimer(watchPause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return context.Cause(ctx)
+			}
+		}
+	}
+}
+
+// watch sends events until the stream ends, and counts them in s.
+func (c *conn) watch(ctx context.Context, s *subscription, name string, started func()) error {
+	conn, err := c.gate.Upstream()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, watchMethod)
+	if err != nil {
+		return err
+	}
+	if err := stream.SendMsg(&operationsv1.WatchRequest{Id: s.ID, AfterSequence: s.after}); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	if header, err := stream.Header(); err == nil && header != nil {
+		started()
+	}
+	for {
+		var got operationsv1.WatchResponse
+		if err := stream.RecvMsg(&got); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		started()
+		event, err := methods.Encode(got.GetEvent())
+		if err == nil {
+			err = c.socket.send(ctx, envelope.Notification("notify.operation", join(name, event)))
+		}
+		if err != nil {
+			return err
+		}
+		s.after = max(s.after, got.GetEvent().GetSequence())
+	}
+}
+
+func join(name string, event json.RawMessage) json.RawMessage {
+	return json.RawMessage(`{"subscription":"` + name + `","event":` + string(event) + `}`)
+}
