@@ -35,7 +35,12 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/machine"},
 	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version"},
-	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire"},
+	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/jsonrpc/load internal/gateway/password"},
+	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind internal/errkind/grpckind internal/version proto/trident/operations/v1"},
+	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1"},
+	{"internal/gateway/jsonrpc/envelope", ""},
+	{"internal/gateway/jsonrpc/load", ""},
+	{"internal/gateway/jsonrpc/openrpc", ""},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/audit", "internal/errkind"},
 	{"internal/gateway/limit", "internal/errkind"},
@@ -101,6 +106,7 @@ var layers = []struct{ pkg, may string }{
 	// domain: what a host, an image, a key is
 	{"internal/gateway/policy", "internal/linux/regfile internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/linux/inroot internal/errkind"},
 	{"internal/gateway/config", "internal/gateway/identity internal/gateway/rights internal/bytesize internal/nearest internal/errkind"},
+	{"internal/gateway/password", "internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/token", "internal/gateway/rights internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/identity", "internal/errkind"},
 	{"internal/gateway/rights", "internal/nearest internal/errkind"},
@@ -205,8 +211,8 @@ const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control internal/cli/machine " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine internal/api/control " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control internal/cli/machine internal/gateway/jsonrpc internal/gateway/jsonrpc/methods " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine internal/api/control internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",
@@ -223,7 +229,8 @@ var keepers = map[string]string{
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build cmd/trident-container proto/client",
 	"github.com/ProtonMail/go-crypto": "internal/feed/publish",
-	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
+	"github.com/coder/websocket":      "internal/gateway/jsonrpc",
+	"golang.org/x/crypto":             "internal/gateway/password internal/trust internal/linux/ddi internal/cli/sysext",
 	"github.com/rogpeppe/go-internal": "",
 	"github.com/google/go-cmp":        "internal/hosttest internal/cli/command/commandtest internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
 }

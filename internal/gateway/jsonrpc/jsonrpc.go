@@ -99,11 +99,14 @@ type Server struct {
 	own      map[string]ownFunc
 	document json.RawMessage
 	load     *load.History
+	// writeTime is how long the caller of a WebSocket may take to read a message, until the
+	// connection ends.
+	writeTime time.Duration
 }
 
 // New returns a server of the methods.
 func New(history *load.History) (*Server, error) {
-	s := &Server{load: history, own: map[string]ownFunc{}}
+	s := &Server{load: history, writeTime: writeTime, own: map[string]ownFunc{}}
 	var rows []*methods.Method
 	for _, o := range ownMethods() {
 		rows = append(rows, &o.Method)

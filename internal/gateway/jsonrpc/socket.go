@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// writeTime is how long the caller may take to read a message, until the connection ends.
+	// writeTime is that of a Server; tests have a shorter one.
 	writeTime = 10 * time.Second
 	// maxRunning is how many messages of a WebSocket are answered at the same time. The
 	// gateway reads no further ones meanwhile.
@@ -28,9 +28,10 @@ const (
 
 // socket is a WebSocket.
 type socket struct {
-	ws   *websocket.Conn
-	ctx  context.Context
-	stop context.CancelCauseFunc
+	ws        *websocket.Conn
+	writeTime time.Duration
+	ctx       context.Context
+	stop      context.CancelCauseFunc
 
 	mu   sync.Mutex
 	made int // subscriptions so far
@@ -48,7 +49,7 @@ func (c *conn) serveSocket(w http.ResponseWriter, r *http.Request, stop context.
 	defer func() { _ = ws.CloseNow() }()
 	ws.SetReadLimit(maxRequest)
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	s := &socket{ws: ws, ctx: ctx, stop: cancel, subs: map[string]context.CancelFunc{}}
+	s := &socket{ws: ws, writeTime: c.writeTime, ctx: ctx, stop: cancel, subs: map[string]context.CancelFunc{}}
 	c.socket = s
 	defer s.all.Wait()
 	defer cancel(errors.New("the connection has ended"))
@@ -131,7 +132,7 @@ func (s *socket) reply(ctx context.Context, c *conn, m *envelope.Message) error 
 
 // send sends a message. If the caller does not read it in writeTime, the connection ends.
 func (s *socket) send(ctx context.Context, data json.RawMessage) error {
-	timed, cancel := context.WithTimeout(s.ctx, writeTime)
+	timed, cancel := context.WithTimeout(s.ctx, s.writeTime)
 	defer cancel()
 	if err := s.ws.Write(timed, websocket.MessageText, data); err != nil {
 		err = fmt.Errorf("send to the caller: %w", err)
@@ -152,7 +153,7 @@ func (s *socket) keepAlive(every time.Duration) {
 		case <-s.ctx.Done():
 			return
 		}
-		ctx, cancel := context.WithTimeout(s.ctx, callTime+writeTime)
+		ctx, cancel := context.WithTimeout(s.ctx, callTime+s.writeTime)
 		err := s.ws.Ping(ctx)
 		cancel()
 		if err != nil {
@@ -177,9 +178,12 @@ func (s *socket) begin(ctx context.Context, run stream) (string, error) {
 		defer cancel()
 		tell := sync.OnceFunc(func() { close(started) })
 		err := run(inner, name, tell)
-		s.end(name)
+		wanted := s.end(name) // the caller has not ended it
 		select {
 		case <-started:
+			if !wanted {
+				return
+			}
 			_ = s.send(s.ctx, envelope.Notification("notify.end", endOf(name, err)))
 		default:
 			failed <- err
