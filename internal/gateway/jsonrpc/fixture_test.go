@@ -177,13 +177,11 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.gate.conn.Close() })
-	if f.load, err = load.Open("", time.Now(), slog.Default()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(f.load)
+	s, err := New("", slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.load = s.load
 	s.writeTime = 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	f.stop = cancel

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -104,15 +105,19 @@ type Server struct {
 	writeTime time.Duration
 }
 
-// New returns a server of the methods.
-func New(history *load.History) (*Server, error) {
+// New returns a server of the methods. loadFile has the history of the load; empty to have it
+// in memory alone.
+func New(loadFile string, logger *slog.Logger) (*Server, error) {
+	history, err := load.Open(loadFile, time.Now(), logger)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{load: history, writeTime: writeTime, own: map[string]ownFunc{}}
 	var rows []*methods.Method
 	for _, o := range ownMethods() {
 		rows = append(rows, &o.Method)
 		s.own[o.Name] = o.answer
 	}
-	var err error
 	if s.table, err = methods.New(rows...); err != nil {
 		return nil, err
 	}
@@ -122,6 +127,9 @@ func New(history *load.History) (*Server, error) {
 	}, openrpc.Server{Name: "this gateway", URL: PathRPC}))
 	return s, err
 }
+
+// Run samples the load until ctx ends.
+func (s *Server) Run(ctx context.Context) { s.load.Run(ctx) }
 
 // conn is a connection: a WebSocket, or the requests of one HTTP connection.
 type conn struct {

@@ -255,8 +255,11 @@ func (f *fixture) startBackend() {
 // configure writes the settings: the given ones, and the policy unless they have one.
 func (f *fixture) configure(settings string) {
 	f.t.Helper()
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nsocket: %s\ntls: {certificate: %s, key: %s, clientCA: %s}\ntokens: %s\naudit: {file: %s}\nhttp: {passphrases: %s}\n",
-		f.path("s"), f.path("server.crt"), f.path("server.key"), f.path("ca.crt"), f.path("tokens"), f.path("audit.log"), f.path("passphrases")) + settings
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nsocket: %s\ntls: {certificate: %s, key: %s, clientCA: %s}\ntokens: %s\naudit: {file: %s}\n",
+		f.path("s"), f.path("server.crt"), f.path("server.key"), f.path("ca.crt"), f.path("tokens"), f.path("audit.log")) + settings
+	if !strings.Contains(settings, "http:") {
+		text += "http: {passphrases: " + f.path("passphrases") + "}\n"
+	}
 	if !strings.Contains(settings, "rights:") {
 		text += policyText
 	}

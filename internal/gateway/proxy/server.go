@@ -21,7 +21,6 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/audit"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc"
-	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
 	"github.com/trident-project/trident/internal/gateway/limit"
 	"github.com/trident-project/trident/internal/gateway/password"
 )
@@ -48,7 +47,6 @@ type Server struct {
 	strangers *limit.Callers
 	refused   *quietLog
 	rpc       *jsonrpc.Server
-	load      *load.History
 	checker   *password.Checker
 	people    *password.Sessions
 	wake      string
@@ -79,11 +77,7 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	history, err := load.Open(files.Load, time.Now(), logger)
-	if err != nil {
-		return nil, err
-	}
-	rpc, err := jsonrpc.New(history)
+	rpc, err := jsonrpc.New(files.Load, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +87,7 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		path: files.Settings, wake: files.Wake, rpc: rpc, load: history, checker: password.NewChecker(), people: password.NewSessions(), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
+		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
 		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
@@ -133,7 +127,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		})
 	}
 	go s.watch(ctx)
-	go s.load.Run(ctx)
+	go s.rpc.Run(ctx)
 	<-ctx.Done()
 	for _, l := range listeners {
 		_ = l.Close()
