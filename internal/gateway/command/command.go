@@ -57,7 +57,7 @@ func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "trident-gateway",
 		Short:         "Let permitted callers on other machines use Trident on this host",
-		Long:          "trident-gateway accepts gRPC calls over TLS 1.3 and passes those that a caller may make to\ntridentd. docs/gateway.md describes it.",
+		Long:          "trident-gateway accepts calls of gRPC and JSON-RPC over TLS 1.3 and passes those that a caller\nmay make to tridentd. docs/gateway.md and docs/json-rpc.md describe it.",
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -67,7 +67,7 @@ func Command() *cobra.Command {
 	cmd.SetVersionTemplate("trident-gateway {{.Version}}\n")
 	cmd.SetFlagErrorFunc(asUsage)
 	cmd.PersistentFlags().StringVarP(&file, "config", "c", config.DefaultFile, "the file of settings")
-	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), tokenCommand(&file), connect.Command())
+	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), tokenCommand(&file), passphraseCommand(&file), connect.Command())
 	return cmd
 }
 

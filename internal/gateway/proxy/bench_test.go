@@ -1,6 +1,11 @@
 package proxy
 
 import (
+	"bytes"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -36,4 +41,30 @@ func BenchmarkEcho(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkLoadOverOneWebSocket calls system_load.current over TLS, with the audit log, 16
+// calls under way.
+func BenchmarkLoadOverOneWebSocket(b *testing.B) {
+	f := newFixture(b, "limits: {perIdentity: {callsPerSecond: 1000000}}\n")
+	c, err := f.socket(http.Header{"Authorization": {"Bearer " + f.addToken("ci", time.Hour, "read")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, turns := b.Context(), make(chan struct{}, 16)
+	b.ResetTimer()
+	go func() {
+		for range b.N {
+			turns <- struct{}{}
+			_ = c.Write(ctx, websocket.MessageText, []byte(`{"jsonrpc":"2.0","method":"system_load.current","id":1}`))
+		}
+	}()
+	for range b.N {
+		_, data, err := c.Read(ctx)
+		if err != nil || !bytes.Contains(data, []byte("load1")) {
+			b.Fatalf("%s, %v", data, err)
+		}
+		<-turns
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
