@@ -1,0 +1,210 @@
+//go:build outside
+
+package e2e_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// rpcHost is a tridentd, a gateway before it, and a token.
+type rpcHost struct {
+	t         *testing.T
+	dir       string // another user can enter it
+	port      string
+	ca, token string
+}
+
+// rpcUID is the user of the gateway. It needs no entry on this machine.
+const rpcUID = 64322
+
+func newRPCHost(t *testing.T) *rpcHost {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "json-rpc-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &rpcHost{t: t, dir: dir, ca: filepath.Join(dir, "host/etc/trident/gateway/ca.crt")}
+	h.sh(`chmod 755 . && mkdir -p bin host/etc/trident audit && go build -C "$TREE" -tags grpcnotrace -o "$PWD/bin/" ./cmd/tridentd ./cmd/trident-gateway`)
+	h.sh(fmt.Sprintf(`printf 'root:x:0:0::/:/bin/sh\ntrident-gateway:x:%d:%[1]d::/:/bin/false\n' >host/etc/passwd
+bin/trident-gateway setup --root host --name localhost --name host1.example.org
+keys=$PWD/host/etc/trident/gateway
+cat >host/etc/trident/gateway.yaml <<END
+listen: ["127.0.0.1:0"]
+socket: $PWD/host/run/trident/gateway.sock
+tls: {certificate: $keys/server.crt, key: $keys/server.key, clientCA: $keys/ca.crt}
+tokens: $keys/tokens.json
+http: {passphrases: $keys/passphrases.json}
+audit: {file: $PWD/audit/audit.log}
+END
+bin/trident-gateway token add panel --right operate -c host/etc/trident/gateway.yaml >token
+chown %[1]d audit; chgrp %[1]d $keys/server.key $keys/tokens.json; ln -s $keys/ca.crt ca.crt`, rpcUID))
+	text, err := os.ReadFile(filepath.Join(dir, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.token = strings.TrimSpace(string(text))
+	// tridentd reads the tokens at their place below its root.
+	h.sh(`sed 's|^tokens:.*||' host/etc/trident/gateway.yaml >policy && cp host/etc/trident/gateway.yaml serve.yaml && cp policy host/etc/trident/gateway.yaml`)
+	h.start(0, `serves the gateway of this host" socket=(\S+)`, "bin/tridentd", "--root", filepath.Join(dir, "host"), "--idle-timeout", "0")
+	address := h.start(rpcUID, `the gateway serves" address=(\S+)`, "bin/trident-gateway", "serve", "-c", filepath.Join(dir, "serve.yaml"), "--wake-file", "", "--load-file", "")
+	_, h.port, _ = strings.Cut(address, ":")
+	return h
+}
+
+// sh runs a script in the folder and returns its output.
+func (h *rpcHost) sh(script string, env ...string) string {
+	h.t.Helper()
+	tree, err := filepath.Abs("../..")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = h.dir, append(append(os.Environ(), "TREE="+tree), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return string(out)
+}
+
+// start starts a program as a user, and returns the match of a pattern in its log.
+func (h *rpcHost) start(uid uint32, pattern string, args ...string) string {
+	h.t.Helper()
+	cmd := exec.Command(filepath.Join(h.dir, args[0]), args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	log, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	found, done := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		for lines := bufio.NewScanner(log); lines.Scan(); {
+			if m := regexp.MustCompile(pattern).FindStringSubmatch(lines.Text()); m != nil {
+				select {
+				case found <- m[1]:
+				default:
+				}
+			}
+			if testing.Verbose() {
+				fmt.Fprintln(os.Stderr, args[0]+": "+lines.Text())
+			}
+		}
+	}()
+	h.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-done; _ = cmd.Wait() })
+	select {
+	case text := <-found:
+		return text
+	case <-time.After(time.Minute):
+		h.t.Fatalf("%s does not say %q", args[0], pattern)
+	}
+	return ""
+}
+
+// needs skips the test if a program is missing, except in CI.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil && os.Getenv("CI") != "true" {
+			t.Skip(p + " is not installed")
+		}
+	}
+}
+
+// The commands of docs/json-rpc.md are run as they are.
+func TestTheCurlCommandsOfTheDocsWork(t *testing.T) {
+	needs(t, "curl")
+	h := newRPCHost(t)
+	doc, err := os.ReadFile("../../docs/json-rpc.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(h.dir, ".curlrc"), []byte("silent\nfail\nconnect-to = \"host1.example.org:7443:127.0.0.1:"+h.port+"\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile(`(?m)^    (curl .*)$`).FindAllStringSubmatch(string(doc), -1)
+	if len(commands) < 4 {
+		t.Fatalf("the page has %d commands", len(commands))
+	}
+	for _, c := range commands {
+		// curl has --json since 7.82.
+		command := strings.ReplaceAll(c[1], "--json ", "-H 'Content-Type: application/json' -d ")
+		out := h.sh(command, "TOKEN="+h.token, "CURL_HOME="+h.dir)
+		if strings.Contains(out, `"error":`) || !strings.Contains(out, `"result":`) {
+			t.Errorf("%s\n%s", command, out)
+		}
+	}
+}
+
+// Clients and tools of other projects run unchanged.
+func TestForeignClientsOfJSONRPC(t *testing.T) {
+	needs(t, "node", "npm", "python3", "pip3")
+	h := newRPCHost(t)
+	h.sh(`mkdir tools && cd tools && npm install --ignore-scripts --no-audit --no-fund --loglevel error \
+	json-rpc-2.0@1.8.1 jayson@5.0.0 @open-rpc/client-js@2.1.0 @open-rpc/test-coverage@2.2.4 @open-rpc/meta-schema@1.14.9 ws@8 ajv@6
+pip3 install --quiet --target ../python jsonrpcclient==4.0.3 jsonrpc-websocket==4.1.0 2>/dev/null`)
+	scripts, err := filepath.Abs("testdata/jsonrpc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"URL=https://localhost:" + h.port + "/rpc", "TOKEN=" + h.token, "CA=" + h.ca, "NODE_EXTRA_CA_CERTS=" + h.ca, "PYTHONPATH=" + filepath.Join(h.dir, "python"), "SCRIPTS=" + scripts}
+	for name, script := range map[string]string{
+		"npm":    `cd tools && node "$SCRIPTS/clients.mjs"`,
+		"Python": `python3 "$SCRIPTS/client.py"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inner := *h
+			inner.t = t
+			t.Log(inner.sh(script, env...))
+		})
+	}
+	t.Run("test-coverage", func(t *testing.T) {
+		inner := *h
+		inner.t = t
+		// Those skipped begin or need an operation, a WebSocket or a passphrase.
+		t.Log(inner.sh(`cd tools && node_modules/.bin/open-rpc-test-coverage -s "$PLAIN/rpc" -t http -r console \
+	--skip authenticate,self.upgrade,self.rollback,operations.get,operations.cancel,operations.continue,notifications.subscribe,notifications.unsubscribe,system_load.historical,self.history,operations.list`,
+			append(env, "PLAIN="+h.withToken(t))...))
+	})
+}
+
+// withToken returns the URL of a server that adds the token, which test-coverage cannot.
+func (h *rpcHost) withToken(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(h.ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(text)
+	p := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "https", Host: "localhost:" + h.port})
+			r.Out.Header.Set("Authorization", "Bearer "+h.token)
+			r.Out.Header.Del("Origin")
+		},
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}},
+	}
+	s := httptest.NewServer(p)
+	t.Cleanup(s.Close)
+	return s.URL
+}
