@@ -23,7 +23,7 @@ const ioTime = 30 * time.Second
 // stop does.
 func (s *Server) Handler(gate Gate, stop context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &conn{Server: s, gate: gate}
+		c := &conn{Server: s, gate: gate, host: r.Host}
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		settings := gate.Settings()
@@ -72,7 +72,7 @@ func (c *conn) serveDocument(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "send a GET")
 		return
 	}
-	write(w, c.document)
+	write(w, c.describe())
 }
 
 // login logs the caller in by the headers of the request; false if it has answered.

@@ -6,6 +6,7 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -136,6 +137,13 @@ type conn struct {
 	*Server
 	gate   Gate
 	socket *socket // nil for HTTP
+	host   string  // as the caller names this gateway
+}
+
+// describe returns the OpenRPC document, with the URL by which the caller reaches this gateway.
+func (c *conn) describe() json.RawMessage {
+	at, _ := json.Marshal("https://" + c.host + PathRPC) // of a text
+	return bytes.Replace(c.document, []byte(`"url":"`+PathRPC+`"`), append([]byte(`"url":`), at...), 1)
 }
 
 // answer returns the answer to a message; nil if there is none.

@@ -158,7 +158,7 @@ func TestMethodsOfTheGatewayItself(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		ask(`{"jsonrpc":"2.0","method":"rpc.discover","id":1}`)
-		if r := answer.Result; r.OpenRPC != "1.3.2" || len(r.Methods) < 15 || r.Methods[0].Name != "rpc.discover" {
+		if r := answer.Result; r.OpenRPC != "1.2.6" || len(r.Methods) < 15 || r.Methods[0].Name != "rpc.discover" {
 			t.Errorf("%+v", r)
 		}
 		ask(`{"jsonrpc":"2.0","method":"authenticate","params":["correct horse"],"id":1}`)
@@ -242,9 +242,9 @@ func TestTheAnswerOfHTTPSaysWhatIsWrongBeforeJSON(t *testing.T) {
 		{"GET", PathRPC, "", nil, 405, "POST"},
 		{"PUT", PathRPC, version, nil, 405, "POST"},
 		{"DELETE", PathOpenRPC, "", nil, 405, "GET"},
-		{"GET", PathOpenRPC, "", nil, 200, `"openrpc":"1.3.2"`},
+		{"GET", PathOpenRPC, "", nil, 200, `"openrpc":"1.2.6"`},
 		{"GET", PathOpenRPC, "", []string{"Host", "localhost"}, 200, "openrpc"},
-		{"GET", PathOpenRPC, "", []string{"Host", "[::1]:7443"}, 200, "openrpc"},
+		{"GET", PathOpenRPC, "", []string{"Host", "[::1]:7443"}, 200, `"servers":[{"name":"this gateway","url":"https://[::1]:7443/rpc"}]`},
 		{"GET", PathOpenRPC, "", []string{"Host", "[fe80::1]"}, 200, "openrpc"},
 		{"GET", PathOpenRPC, "", []string{"Host", "HOST1.example.org.:7443"}, 200, "openrpc"},
 		{"GET", PathOpenRPC, "", []string{"Host", "evil.example.com"}, 403, "http.hosts"},

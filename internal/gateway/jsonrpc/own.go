@@ -97,7 +97,7 @@ func read(params json.RawMessage, into any) error {
 }
 
 func discover(_ context.Context, c *conn, _ json.RawMessage) (json.RawMessage, error) {
-	return c.document, nil
+	return c.describe(), nil
 }
 
 func authenticate(ctx context.Context, c *conn, params json.RawMessage) (json.RawMessage, error) {
