@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/call"
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/feed"
 	"github.com/trident-project/trident/internal/cli/host"
@@ -120,7 +121,7 @@ func newRootCommand(a *command.App) *cobra.Command {
 	a.AddFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(host.Commands(a)...)
-	cmd.AddCommand(self.Command(a), operation.Command(a), machine.Command(a))
+	cmd.AddCommand(self.Command(a), operation.Command(a), machine.Command(a), call.Command(a))
 	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a))...)
 	cmd.AddCommand(hosts.Commands(a, runFor(a))...)
 	cmd.SetHelpCommand(newHelpCommand())

@@ -56,29 +56,42 @@ func (t Target) options() ([]client.Option, *Expiry, error) {
 		}
 		out = append(out, client.WithToken(token))
 	}
-	config := &tls.Config{ServerName: h.ServerName, MinVersion: tls.VersionTLS12}
+	config, err := t.tls()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(config.Certificates) > 0 {
+		expiry.Client = config.Certificates[0].Leaf.NotAfter
+	}
 	config.VerifyConnection = func(s tls.ConnectionState) error {
 		expiry.Server = s.PeerCertificates[0].NotAfter
 		return nil
 	}
+	return append(out, client.WithTLS(config)), expiry, nil
+}
+
+// tls returns the TLS settings of the target.
+func (t Target) tls() (*tls.Config, error) {
+	h := t.Host
+	config := &tls.Config{ServerName: h.ServerName, MinVersion: tls.VersionTLS12}
 	if h.CA != "" {
 		text, err := regfile.ReadFile(t.path(h.CA), maxPEM)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read the authorities: %w", err)
+			return nil, fmt.Errorf("read the authorities: %w", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, nil, errkind.Errorf(errkind.Invalid, "read the authorities: %s has no certificate in PEM form", t.path(h.CA))
+			return nil, errkind.Errorf(errkind.Invalid, "read the authorities: %s has no certificate in PEM form", t.path(h.CA))
 		}
 	}
 	if h.Certificate != "" {
 		pair, err := t.pair()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		config.Certificates, expiry.Client = []tls.Certificate{pair}, pair.Leaf.NotAfter
+		config.Certificates = []tls.Certificate{pair}
 	}
-	return append(out, client.WithTLS(config)), expiry, nil
+	return config, nil
 }
 
 func (t Target) pair() (tls.Certificate, error) {

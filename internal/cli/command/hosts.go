@@ -191,6 +191,9 @@ func (a *App) selectHosts(cmd *cobra.Command, source string, given, texts []stri
 	return nil
 }
 
+// Target returns the host that the command works on; nil for that of the socket.
+func (a *App) Target() *hosts.Target { return a.on.target }
+
 // HasSeveralHosts reports whether the command works on several hosts, that is: by a list of
 // names or by labels, also if these are one host.
 func (a *App) HasSeveralHosts() bool { return len(a.on.targets) > 0 }
