@@ -238,7 +238,10 @@ func (f *fixture) dial(headers ...string) *wsConn {
 	for i := 0; i < len(headers); i += 2 {
 		h.Set(headers[i], headers[i+1])
 	}
-	c, _, err := websocket.Dial(f.t.Context(), f.http.URL+PathRPC, &websocket.DialOptions{HTTPHeader: h})
+	c, resp, err := websocket.Dial(f.t.Context(), f.http.URL+PathRPC, &websocket.DialOptions{HTTPHeader: h})
+	if resp != nil && resp.Body != nil { // of a refusal
+		defer resp.Body.Close()
+	}
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -27,8 +27,7 @@ type ownMethod struct {
 	answer ownFunc
 }
 
-func text() openrpc.Schema  { return openrpc.Schema{"type": "string"} }
-func clock() openrpc.Schema { return openrpc.Schema{"type": "string", "format": "date-time"} }
+func text() openrpc.Schema { return openrpc.Schema{"type": "string"} }
 
 func object(properties openrpc.Schema) openrpc.Schema {
 	return openrpc.Schema{"type": "object", "properties": properties}
@@ -36,7 +35,7 @@ func object(properties openrpc.Schema) openrpc.Schema {
 
 func sample() openrpc.Schema {
 	number := openrpc.Schema{"type": "number"}
-	return openrpc.Schema{"time": clock(), "load1": number, "load5": number, "load15": number}
+	return openrpc.Schema{"time": openrpc.Time(), "load1": number, "load5": number, "load15": number}
 }
 
 func current() openrpc.Schema {
@@ -61,14 +60,14 @@ func ownMethods() []*ownMethod {
 				{Name: "name", Summary: "The name of the person; admin if absent", Schema: text()},
 				{Name: "token", Summary: "In place of the passphrase", Schema: text()},
 			},
-			Result: result(object(openrpc.Schema{"identity": text(), "rights": text(), "token": text(), "expires": clock()})),
+			Result: result(object(openrpc.Schema{"identity": text(), "rights": text(), "token": text(), "expires": openrpc.Time()})),
 		}, authenticate},
 		{methods.Method{
 			Name: "system_load.current", Summary: "The load of the host now", Right: rights.Read, Result: result(object(current())),
 		}, loadNow},
 		{methods.Method{
 			Name: "system_load.historical", Summary: "The load of the host in each minute of the last 24 hours", Right: rights.Read,
-			Params: []openrpc.Content{{Name: "since", Summary: "Only samples from this time on", Schema: clock()}},
+			Params: []openrpc.Content{{Name: "since", Summary: "Only samples from this time on", Schema: openrpc.Time()}},
 			Result: result(object(openrpc.Schema{"samples": openrpc.Schema{"type": "array", "items": object(sample())}})),
 		}, loadHistory},
 		{methods.Method{

@@ -67,7 +67,11 @@ func TestAWebSocketThatBreaksARuleIsClosed(t *testing.T) {
 	}
 	for _, header := range [][2]string{{"Origin", "https://evil.example.com"}, {"Authorization", "Bearer x"}, {"Sec-WebSocket-Version", "7"}} {
 		h := http.Header{header[0]: {header[1]}}
-		if c, resp, err := websocket.Dial(t.Context(), f.http.URL+PathRPC, &websocket.DialOptions{HTTPHeader: h}); err == nil {
+		c, resp, err := websocket.Dial(t.Context(), f.http.URL+PathRPC, &websocket.DialOptions{HTTPHeader: h})
+		if resp != nil && resp.Body != nil {
+			_ = resp.Body.Close()
+		}
+		if err == nil {
 			_ = c.CloseNow()
 			t.Errorf("%s: a WebSocket was opened", header)
 		} else if resp == nil || resp.StatusCode < 400 {

@@ -3,11 +3,11 @@ package proxy
 import (
 	"bytes"
 	"net/http"
+
+	"testing"
 	"time"
 
 	"github.com/coder/websocket"
-	"testing"
-
 	"google.golang.org/grpc"
 )
 

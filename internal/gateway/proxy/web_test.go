@@ -191,7 +191,10 @@ func TestAPassphraseLogsInForATime(t *testing.T) {
 }
 
 func (f *fixture) socket(header http.Header) (*websocket.Conn, error) {
-	c, _, err := websocket.Dial(f.t.Context(), "wss://"+f.address+"/rpc", &websocket.DialOptions{HTTPClient: f.browser(), HTTPHeader: header})
+	c, resp, err := websocket.Dial(f.t.Context(), "wss://"+f.address+"/rpc", &websocket.DialOptions{HTTPClient: f.browser(), HTTPHeader: header})
+	if resp != nil && resp.Body != nil { // of a refusal
+		defer resp.Body.Close()
+	}
 	if err == nil {
 		f.t.Cleanup(func() { _ = c.CloseNow() })
 	}

@@ -109,11 +109,17 @@ func enum(ed protoreflect.EnumDescriptor) Schema {
 	return Schema{"type": "string", "enum": names}
 }
 
+// Time returns the schema of a time (RFC 3339). It is a pattern, because tools of OpenRPC refuse
+// formats.
+func Time() Schema {
+	return Schema{"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)$"}
+}
+
 // wellKnown returns the schema of a message that protojson writes in a form of its own.
 func wellKnown(name protoreflect.FullName) (Schema, bool) {
 	switch name {
 	case "google.protobuf.Timestamp":
-		return Schema{"type": "string", "format": "date-time"}, true
+		return Time(), true
 	case "google.protobuf.Duration":
 		return Schema{"type": "string", "pattern": `^-?[0-9]+(\.[0-9]+)?s$`}, true
 	case "google.protobuf.FieldMask":

@@ -1,0 +1,53 @@
+package methods
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/openrpc"
+	"github.com/trident-project/trident/internal/gateway/rights"
+)
+
+// Each method has the right of the method of the API that it calls, and a document that
+// describes it.
+func TestTheTable(t *testing.T) {
+	table, err := New(&Method{Name: "own", Right: rights.Read})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range table.Methods {
+		if m.Name == "own" {
+			continue
+		}
+		if right, ok := rights.Of(m.GRPC); !ok || m.Right != right || m.Summary == "" || m.Result.Schema == nil {
+			t.Errorf("%+v", m)
+		}
+	}
+	if m := table.Find("self.upgrade"); m.Right != rights.Operate || len(m.Params) != 2 || !m.Params[0].Required || m.Params[0].Name != "source" {
+		t.Errorf("%+v", m)
+	}
+	if table.Find("none") != nil {
+		t.Error("there is a method none")
+	}
+	data, err := json.Marshal(table.Document(openrpc.Info{Title: "t", Version: "1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{`"upload"`, `"imageHandle"`} {
+		if strings.Contains(string(data), field) {
+			t.Errorf("the document has %s, which no caller can use", field)
+		}
+	}
+	if _, err := New(&Method{Name: "version"}); err == nil {
+		t.Error("two methods have one name")
+	}
+	for _, r := range []row{
+		{name: "x", grpc: "trident.self.v1.SelfService/None"}, {name: "x", grpc: "trident.none.v1.None/None"},
+		{name: "x", grpc: "trident.self.v1.SelfService/Upgrade", inside: "none"},
+	} {
+		if _, err := r.method(openrpc.NewMessages()); err == nil {
+			t.Errorf("%+v is a method", r)
+		}
+	}
+}
