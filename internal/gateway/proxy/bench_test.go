@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"net/http"
-
 	"testing"
 	"time"
 
