@@ -33,8 +33,8 @@ func Command(a *command.App) *cobra.Command {
 an object or an array of JSON. --host names a host with a tls:// endpoint. The method
 rpc.discover lists all methods.`,
 		Example: `  trident --host host1 call self.status
-  trident --host host1 call self.history '{"limit": 5}'
-  trident --host host1 call operations.list '[5, true]'`,
+  trident --host host1 call self.history '{"limit":5}'
+  trident --host host1 call operations.list '[5,true]'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return command.UsageError(cmd, errors.New("METHOD is missing"))
