@@ -58,6 +58,14 @@ containers: ## Build the container images, without a container engine: dist/cont
 	@$(NEED) $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
 	@$(ALONE) $(GORUN) ./packaging/build containers -version '$(VERSION)' -arch '$(ARCHES)'
 
+.PHONY: live-iso
+live-iso: ## Build the live image for x86-64 that installs empty machines, as root: dist/live-iso/VERSION (VERSION=1.2.3)
+	@[[ $$EUID == 0 ]] || { echo 'make live-iso makes a tree with debootstrap: run it as root' >&2; exit 1; }
+	@$(NEED) go openssl debootstrap mksquashfs mkfs.vfat mcopy xorriso
+	@$(CHECK) >/dev/null
+	@$(ALONE) $(GORUN) ./packaging/build deb -version '$(VERSION)' -arch amd64 >/dev/null
+	@packaging/live/iso '$(VERSION)'
+
 .PHONY: release
 release: ## Build everything that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go
@@ -143,7 +151,7 @@ lint: ## Check the code, the API definitions and the scripts
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
 	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done; cd proto && $$tool run --allow-parallel-runners
 	tool=$$(.ci/tool buf); $$tool lint
-	shellcheck .ci/breaking .ci/compare-builds .ci/debian .ci/fuzz .ci/need .ci/run .ci/tool .ci/vulnerabilities packaging/keys packaging/stage packaging/sysext
+	shellcheck .ci/breaking .ci/compare-builds .ci/debian .ci/fuzz .ci/need .ci/run .ci/tool .ci/vulnerabilities packaging/keys packaging/live/iso packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
 .PHONY: shape
