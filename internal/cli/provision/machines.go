@@ -29,7 +29,7 @@ func (o *options) newVirtual() (starter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &virtual{machine: &qemu.Machine{Disk: o.disk, Size: size, Memory: memory}}, nil
+	return &virtual{machine: &qemu.Machine{Disk: o.disk, Size: size, Memory: memory, Emulate: o.emulate}}, nil
 }
 
 func bytesOf(flag, text string) (int64, error) {

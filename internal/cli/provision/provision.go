@@ -26,6 +26,7 @@ type options struct {
 	disk    string            // of QEMU; "" for another machine
 	size    string            // of that disk
 	memory  string
+	emulate bool
 	redfish redfishOptions
 }
 
@@ -77,6 +78,7 @@ func newCommand(a *command.App, run func(context.Context, *options) error) *cobr
 	flags.StringVar(&o.disk, "qemu", "", "start a virtual machine with this new file as its disk")
 	flags.StringVar(&o.size, "qemu-size", "16G", "the size of that disk")
 	flags.StringVar(&o.memory, "qemu-memory", "4G", "the memory of the virtual machine")
+	flags.BoolVar(&o.emulate, "qemu-emulate", false, "emulate the processor of the virtual machine, for a host whose KVM does not work (ten times slower)")
 	o.redfish.addFlags(cmd)
 	command.Required(cmd, "iso")
 	cmd.MarkFlagsMutuallyExclusive("qemu", "redfish")

@@ -41,6 +41,9 @@ type Machine struct {
 	Disk   string // the file of the disk, which Create makes
 	Size   int64  // of the disk, in bytes
 	Memory int64  // bytes
+	// Emulate runs the machine without KVM, ten times slower. Otherwise it runs with KVM if
+	// QEMU can open it, which does not prove that KVM runs the kernel.
+	Emulate bool
 
 	firmware firmware
 }
@@ -155,14 +158,18 @@ func (m *Machine) copyCD(iso io.Reader, size int64) (string, error) {
 // boot entries of the installed system by it. The firmware does not boot from the network.
 func (m *Machine) arguments(cd string) []string {
 	file := func(path string) string { return strings.ReplaceAll(path, ",", ",,") } // see qemu(1), -drive
-	return []string{
-		"-nodefaults", "-machine", "q35", "-accel", "kvm", "-accel", "tcg", "-cpu", "max",
-		"-smp", "2", "-m", strconv.FormatInt(m.Memory/mib, 10), "-display", "none", "-serial", "file:" + m.Log(),
-		"-drive", "if=pflash,unit=0,format=raw,read-only=on,file=" + m.firmware.code,
-		"-drive", "if=pflash,unit=1,format=raw,file=" + file(m.variables()),
-		"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no",
-		"-drive", "if=none,id=disk,format=raw,discard=unmap,file=" + file(m.Disk), "-device", "virtio-blk-pci,drive=disk",
-		"-drive", "if=none,id=cd,format=raw,media=cdrom,read-only=on,file=" + file(cd), "-device", "ide-cd,drive=cd",
-		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
+	accelerators := []string{"-accel", "kvm", "-accel", "tcg"}                      // the first one that works
+	if m.Emulate {
+		accelerators = accelerators[2:]
 	}
+	return append(accelerators,
+		"-nodefaults", "-machine", "q35", "-cpu", "max",
+		"-smp", "2", "-m", strconv.FormatInt(m.Memory/mib, 10), "-display", "none", "-serial", "file:"+m.Log(),
+		"-drive", "if=pflash,unit=0,format=raw,read-only=on,file="+m.firmware.code,
+		"-drive", "if=pflash,unit=1,format=raw,file="+file(m.variables()),
+		"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no",
+		"-drive", "if=none,id=disk,format=raw,discard=unmap,file="+file(m.Disk), "-device", "virtio-blk-pci,drive=disk",
+		"-drive", "if=none,id=cd,format=raw,media=cdrom,read-only=on,file="+file(cd), "-device", "ide-cd,drive=cd",
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
+	)
 }
