@@ -79,6 +79,17 @@ func TestAMachineRunsUntilItsCallerEnds(t *testing.T) {
 	}
 }
 
+func TestAMachineUsesKVMUnlessItIsToBeEmulated(t *testing.T) {
+	m := &Machine{}
+	if args := strings.Join(m.arguments("cd"), " "); !strings.Contains(args, "-accel kvm -accel tcg ") {
+		t.Error(args)
+	}
+	m.Emulate = true
+	if args := strings.Join(m.arguments("cd"), " "); strings.Contains(args, "kvm") || !strings.Contains(args, "-accel tcg ") {
+		t.Error(args)
+	}
+}
+
 func TestAMachineThatEndsByItselfIsAnError(t *testing.T) {
 	for script, want := range map[string]string{"exit 0": "it has powered off", "echo no memory >&2; exit 1": "no memory"} {
 		dir, known := withTool(t, script)
