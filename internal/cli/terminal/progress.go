@@ -34,7 +34,7 @@ type Progress struct {
 	live liveLine // nil: there is no terminal, or nothing to show on it
 	// Answering asks the daemon for its version after a restart; "" if it does not answer.
 	Answering func() string
-	// WatchCommand returns the command line that watches an operation.
+	// WatchCommand returns the command line that watches an operation, "" if there is none.
 	WatchCommand func(operation string) string
 
 	mu sync.Mutex
@@ -130,8 +130,8 @@ func (p *Progress) wait(waiting, operation string) {
 		p.say("Trident restarts; watching again")
 	case waiting == "reboot":
 		p.say(RequestingReboot + "; watching until the host is back")
-		if operation != "" {
-			p.say("To see from there on how it goes on: %s", p.WatchCommand(operation))
+		if command := p.WatchCommand(operation); operation != "" && command != "" {
+			p.say("To see from there on how it goes on: %s", command)
 		}
 	case waiting == "continue":
 		p.say("Paused; to go on: trident operation continue %s", operation)

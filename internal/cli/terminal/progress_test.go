@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,18 @@ To see from there on how it goes on: trident operation watch op-1
 `
 	if diff := cmp.Diff(want, stderr.String()); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
+	}
+}
+
+func TestNoCommandIsNamedWhereNoneWatches(t *testing.T) {
+	a, _, stderr := testStreams()
+	p := NewProgress(a)
+	reboot := clienttest.Step(1, "reboot", nil)
+	reboot.OperationId, reboot.GetChange().Waiting = "op-1", "reboot"
+	p.Event(reboot)
+	p.End()
+	if strings.Contains(stderr.String(), "To see") {
+		t.Error(stderr.String())
 	}
 }
 
