@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/mount"
 )
@@ -45,7 +47,8 @@ func (m Machine) Clear(touch Touch, at string) error {
 }
 
 // MountIn mounts the file system on a device, or a tmpfs without a device, in the tree root,
-// never outside of it. It makes the folder if that is missing.
+// never outside of it. It makes the folder if that is missing. A file system that this host has
+// mounted read-only, as one that both slots share may be, is read-only in the tree, too.
 func (m Machine) MountIn(root, at, device string, noExec bool) error {
 	f := mount.FileSystem{Source: "tmpfs", Type: "tmpfs", NoExec: noExec}
 	if device != "" {
@@ -55,7 +58,15 @@ func (m Machine) MountIn(root, at, device string, noExec bool) error {
 		}
 		f.Source, f.Type = device, fstype
 	}
-	return m.mountIn(root, at, f)
+	err := m.mountIn(root, at, f)
+	if device != "" && errors.Is(err, unix.EBUSY) {
+		// The kernel refuses to mount a file system read-write while it is mounted read-only.
+		f.ReadOnly = true
+		if m.mountIn(root, at, f) == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // MountSystem mounts /dev, /proc and others in the tree root, for programs that run in it.

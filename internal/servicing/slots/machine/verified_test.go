@@ -138,3 +138,45 @@ func TestAVerifiedFileSystemKeepsItsBytes(t *testing.T) {
 		t.Errorf("the bytes have changed, %v", err)
 	}
 }
+
+// A file system that the host has mounted read-only, as it may have one that both slots share,
+// is mounted read-only in the tree.
+func TestAFileSystemThatIsReadOnlyOnTheHostIsReadOnlyInTheTree(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	for _, tool := range []string{"mkfs.ext4", "losetup"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs ", tool)
+		}
+	}
+	file, at, tree := filepath.Join(t.TempDir(), "image"), t.TempDir(), t.TempDir()
+	if out, err := exec.Command("mkfs.ext4", "-q", file, "8M").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
+	if err != nil {
+		t.Skip("needs loop devices: ", string(out))
+	}
+	device := strings.TrimSpace(string(out))
+	m := Real("/", "amd64")
+	t.Cleanup(func() {
+		out, err := exec.Command("losetup", "--detach", device).CombinedOutput()
+		if err := errors.Join(m.Mounts.Unmount(tree), m.Mounts.Unmount(at), err); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	on, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Mounts.Mount(mount.FileSystem{Source: device, Type: "ext4", ReadOnly: true}, on), on.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.MountIn(tree, "/srv/common", device, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tree, "srv/common/x"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a write: %v", err)
+	}
+}
