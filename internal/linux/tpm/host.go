@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trident-project/trident/internal/errkind"
 )
 
@@ -44,7 +46,7 @@ func (h Host) exchange(command []byte) (response []byte, err error) {
 	if h.Exchange != nil {
 		return h.Exchange(command)
 	}
-	f, err := os.OpenFile("/"+device, os.O_RDWR, 0)
+	f, err := openDevice("/" + device)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +58,22 @@ func (h Host) exchange(command []byte) (response []byte, err error) {
 	response = make([]byte, maxResponse)
 	n, err := f.Read(response)
 	return response[:n], err
+}
+
+// openDevice opens a device whose reads wait for the response. os.OpenFile would set O_NONBLOCK,
+// because the device can be polled: the kernel then runs the command in the background, and a
+// read before its end returns no bytes.
+func openDevice(name string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
 }
 
 // The constants of the commands (TPM 2.0 Library, Part 2).
