@@ -14,7 +14,7 @@ export CGO_ENABLED ?= 0
 LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION) -X github.com/trident-project/trident/internal/version.built=$(SOURCE_DATE_EPOCH)
 NEED = .ci/need "make $@"
 # The VM tests and the demo make packages and images themselves.
-VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf swtpm grub-mkimage grub-efi
+VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf swtpm sbsign grub-mkimage grub-efi
 # Programs of the build run on this machine, whatever they build for.
 GORUN = env -u GOOS -u GOARCH go run
 # The packages of the SDK, a module of its own: a pattern of folders does not match them.

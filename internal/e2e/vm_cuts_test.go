@@ -231,14 +231,14 @@ func (s *sweep) powerOn() {
 }
 
 // redial replaces the client, because an installed system is another host to a client.
-func (s *sweep) redial() {
-	s.t.Helper()
-	api, err := client.Dial(s.socket)
+func (g *guest) redial() {
+	g.t.Helper()
+	api, err := client.Dial(g.socket)
 	if err != nil {
-		s.t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { api.Close() })
-	s.api = api
+	g.t.Cleanup(func() { api.Close() })
+	g.api = api
 }
 
 // checkStatus reads in which moment the operation lost its power, and checks the status.

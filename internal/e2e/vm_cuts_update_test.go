@@ -64,7 +64,8 @@ func (s twoSlots) truth(st recorded, root string) string {
 // boot, until resume. The server has the images in more, too.
 func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) string, more ...osimage.Image) *sweep {
 	g.t.Helper()
-	g.sh("systemctl disable -q " + goesOn + " && sync")
+	// A verified root refuses the change: the operation then goes on at each boot.
+	g.sh("systemctl disable -q " + goesOn + " || true; sync")
 	served := append([]osimage.Image{old, img}, more...)
 	images := g.serveImages(served...)
 	return &sweep{

@@ -4,25 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
-
-	"github.com/trident-project/trident/internal/errkind"
 )
 
 const (
 	liveDisk  = "disk.qcow2" // of the live system
 	shareDisk = "share.img"
 	variables = "variables.fd" // of the firmware
-)
-
-// The files of Debian's package ovmf: the code, which all guests share, and the variables
-// of a new machine.
-const (
-	ovmfCode      = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	ovmfVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
 // disk is a disk that every system of the guest sees.
@@ -62,11 +52,7 @@ func (vm *VM) makeDisks(ctx context.Context) error {
 	if !vm.opts.UEFI {
 		return nil
 	}
-	err := copyFile(ovmfVariables, vm.path(variables))
-	if errors.Is(err, fs.ErrNotExist) {
-		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "the lab lacks the firmware for guests: %w", err), "apt-get install ovmf")
-	}
-	return err
+	return vm.makeFirmware(ctx)
 }
 
 // Unplug takes the disk with that index in Options.Disks out of a guest that is off.
@@ -143,15 +129,4 @@ func (vm *VM) diskArgs() (args []string) {
 		add(d.name, "discard=unmap,file="+vm.path(d.file))
 	}
 	return args
-}
-
-// firmwareArgs returns QEMU's arguments for the firmware and its variables. The firmware
-// does not boot from the network, which takes a minute where no disk boots. No device has
-// a bootindex, because OVMF would order the boot entries by it.
-func firmwareArgs(variables string) []string {
-	return []string{
-		"-drive", "if=pflash,unit=0,format=raw,read-only=on,file=" + ovmfCode,
-		"-drive", "if=pflash,unit=1,format=raw,file=" + variables,
-		"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no",
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,9 @@ type Options struct {
 	// UEFI gives the guest firmware (OVMF, without secure boot), whose variables
 	// outlive reboots and power cuts.
 	UEFI bool
+	// SecureBoot gives the guest firmware that starts only programs that [Sign] has signed, and
+	// signs the kernel of the live system. It needs UEFI.
+	SecureBoot bool
 	// Disks are the sizes in MB of empty disks: /dev/disk/by-id/virtio-disk0,
 	// virtio-disk1 and so on. Image is a raw image of this machine, which the guest
 	// gets a disk over: /dev/disk/by-id/virtio-image.
@@ -196,7 +200,7 @@ func (vm *VM) running() *process {
 
 func (vm *VM) args() []string {
 	args := []string{
-		"-M", "q35", "-m", strconv.Itoa(vm.opts.MemoryMB), "-smp", strconv.Itoa(vm.opts.CPUs),
+		"-M", vm.opts.machine(), "-m", strconv.Itoa(vm.opts.MemoryMB), "-smp", strconv.Itoa(vm.opts.CPUs),
 		"-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
 		"-chardev", "file,id=console,append=on,path=" + vm.path("console.log"), "-serial", "chardev:console",
 		"-qmp", "unix:" + vm.path("qmp") + ",server=on,wait=off",
@@ -204,7 +208,7 @@ func (vm *VM) args() []string {
 		"-device", "virtio-rng-pci",
 	}
 	if vm.opts.UEFI {
-		args = append(args, firmwareArgs(vm.path(variables))...)
+		args = append(args, vm.opts.firmware().args(vm.path(variables))...)
 	}
 	if vm.opts.TPM {
 		args = append(args, chipArgs(vm.path(chipSocket))...)
@@ -213,7 +217,11 @@ func (vm *VM) args() []string {
 	if vm.installed {
 		return args
 	}
-	return append(args, kernelArgs(vm.base, vm.opts.UEFI, "")...)
+	args = append(args, kernelArgs(vm.base, vm.opts.UEFI, "")...)
+	if vm.opts.SecureBoot {
+		args[slices.Index(args, "-kernel")+1] = vm.path(signedKernel)
+	}
+	return args
 }
 
 // monitor connects to QEMU, which makes its socket a moment after it starts,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/trident-project/trident/internal/e2e/lab"
 	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
 // dress changes the tree to the tree of the image.
@@ -72,8 +73,16 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 	if b.uki == "" {
 		fill = b.withGrub
 	}
+	if b.bls {
+		fill = b.withEntries
+	}
 	if err := fill(ctx, initrd, esp); err != nil {
 		return err
+	}
+	if b.signed {
+		if err := signAll(ctx, esp); err != nil {
+			return err
+		}
 	}
 	size, err := sizeOf(esp)
 	if err != nil {
@@ -88,6 +97,16 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 		return err
 	}
 	return run(ctx, "mcopy", "-s", "-i", fat, filepath.Join(esp, "EFI"), "::")
+}
+
+// signAll signs the programs on an ESP.
+func signAll(ctx context.Context, esp string) error {
+	return filepath.WalkDir(esp, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.EqualFold(filepath.Ext(name), ".efi") {
+			return err
+		}
+		return lab.Sign(ctx, name, name)
+	})
 }
 
 func (b *build) findKernel() error {
@@ -129,8 +148,7 @@ func (b *build) withUKI(ctx context.Context, initrd, esp string) error {
 // kernel and the configuration that Trident reads are in the tree.
 func (b *build) withGrub(ctx context.Context, initrd, esp string) error {
 	grub := filepath.Join(esp, "EFI/BOOT/grubx64-noprefix.efi")
-	modules := strings.Fields("part_gpt fat ext2 search search_fs_uuid normal linux configfile test echo minicmd reboot")
-	if err := run(ctx, "grub-mkimage", append([]string{"-O", "x86_64-efi", "-p", "", "-o", grub}, modules...)...); err != nil {
+	if err := makeGrub(ctx, grub); err != nil {
 		return err
 	}
 	boot := filepath.Join(b.tree, "boot")
@@ -141,6 +159,12 @@ func (b *build) withGrub(ctx context.Context, initrd, esp string) error {
 		os.MkdirAll(filepath.Join(boot, "grub2"), 0o755),
 		os.WriteFile(filepath.Join(boot, "grub2/grub.cfg"), []byte(config), 0o644),
 	)
+}
+
+// makeGrub makes a GRUB that reads the configuration in the folder of its own file.
+func makeGrub(ctx context.Context, to string) error {
+	modules := strings.Fields("part_gpt fat ext2 search search_fs_uuid normal linux configfile test echo minicmd reboot")
+	return run(ctx, "grub-mkimage", append([]string{"-O", "x86_64-efi", "-p", "", "-o", to}, modules...)...)
 }
 
 // EmptyESP returns a function that writes an empty ESP of this size in MiB.
@@ -188,7 +212,7 @@ func (b *build) makeRoot(ctx context.Context) error {
 	if b.usr.rootHash != "" {
 		patterns = append(patterns, "usr/*")
 	}
-	if b.verified {
+	if b.verified || b.bls {
 		if err := b.makeBoot(ctx); err != nil {
 			return err
 		}
@@ -212,14 +236,17 @@ func (b *build) makeRoot(ctx context.Context) error {
 	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-O", features, "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
 }
 
-// makeBoot makes a file system of /boot, which an image with a verified root has to have.
+// bootID returns the UUID of the file system of /boot.
+func (b *build) bootID() gpt.GUID { return derive("boot of " + b.root.String()) }
+
+// makeBoot makes a file system of /boot.
 func (b *build) makeBoot(ctx context.Context) error {
 	boot := filepath.Join(b.tree, "boot")
 	size, err := sizeOf(boot)
 	if err != nil {
 		return err
 	}
-	path, id := filepath.Join(b.dir, "xbootldr.img"), derive("boot of "+b.root.String()).String()
+	path, id := filepath.Join(b.dir, "xbootldr.img"), b.bootID().String()
 	if err := makeFile(path, round(size+size/6+16<<20)); err != nil {
 		return err
 	}
@@ -279,10 +306,13 @@ func (b *build) write(ctx context.Context, path string) (sha384 string, err erro
 		kinds = append(kinds, "usr", "usr-verity")
 		mounts = append(mounts, image.Mount{Number: 3, MountPoint: "/usr", HashTree: 4, RootHash: b.usr.rootHash})
 	}
-	if b.verified {
-		kinds = append(kinds, "xbootldr", "root-verity")
-		mounts[1].HashTree, mounts[1].RootHash = 4, b.rootHash
+	if b.verified || b.bls {
+		kinds = append(kinds, "xbootldr")
 		mounts = append(mounts, image.Mount{Number: 3, MountPoint: "/boot"})
+	}
+	if b.verified {
+		kinds = append(kinds, "root-verity")
+		mounts[1].HashTree, mounts[1].RootHash = 4, b.rootHash
 	}
 	for _, kind := range kinds {
 		f, err := os.Open(filepath.Join(b.dir, kind+".img"))

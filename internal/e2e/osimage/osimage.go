@@ -66,6 +66,12 @@ type Spec struct {
 	Version string // of the image: IMAGE_VERSION, and part of its name and UUIDs
 	Fault   Fault  // "" is a good one
 	Grub    bool   // boots by GRUB, which is built on this machine, without shim
+	// Signed is set for an image whose programs firmware with Secure Boot starts (lab.Options).
+	Signed bool
+	// BLS is set, with Grub, for an image in the layout of Fedora, made from Debian's packages:
+	// /boot is a file system of its own with entries of the Boot Loader Specification, grubenv
+	// has the kernel's arguments, and GRUB has its usual name in the vendor's folder of the ESP.
+	BLS bool
 	// Verity is set for an image whose /usr is a file system of its own with a hash tree. Its
 	// initrd is dracut's, which opens /usr by systemd-veritysetup; corrupt data is a panic.
 	Verity bool
@@ -143,6 +149,12 @@ func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
 	if s.Grub {
 		name += "_grub"
 	}
+	if s.Signed {
+		name += "_signed"
+	}
+	if s.BLS {
+		name += "_bls"
+	}
 	if s.Verity {
 		name += "_verity"
 	}
@@ -185,7 +197,7 @@ func (m *Maker) make(ctx context.Context, name string, s Spec) (img Image, err e
 		return Image{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	b := &build{dir: work, tree: filepath.Join(work, "tree"), version: s.Version, root: derive("root of " + name)}
+	b := &build{dir: work, tree: filepath.Join(work, "tree"), version: s.Version, root: derive("root of " + name), bls: s.BLS, signed: s.Signed}
 	if !s.Grub {
 		b.uki = fmt.Sprintf("debian-%s.efi", s.Version)
 	}
@@ -230,6 +242,8 @@ type build struct {
 	version   string
 	root      gpt.GUID // of the root file system
 	uki       string   // "" with GRUB
+	signed    bool     // for Secure Boot
+	bls       bool     // with GRUB, as Fedora
 	usr       usr
 	verified  bool   // the root has a hash tree
 	rootHash  string // of that tree
