@@ -33,18 +33,18 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-gateway", "internal/gateway/command"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/machine internal/cli/call"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/call"},
 	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/errkind internal/version internal/gateway/password"},
-	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/jsonrpc/load internal/gateway/password"},
-	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind internal/errkind/grpckind internal/version proto/trident/operations/v1"},
-	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1"},
+	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password"},
+	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/errkind/grpckind internal/version proto/trident/operations/v1"},
+	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1 proto/trident/machine/v1"},
 	{"internal/gateway/jsonrpc/envelope", ""},
 	{"internal/gateway/jsonrpc/load", ""},
 	{"internal/gateway/jsonrpc/openrpc", ""},
 	{"internal/gateway/setup", "internal/gateway/config internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/audit", "internal/errkind"},
 	{"internal/gateway/limit", "internal/errkind"},
-	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
+	{"internal/cli/host", "internal/cli/command internal/cli/machine internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
 	{"internal/cli/call", "internal/cli/command internal/cli/terminal internal/errkind"},
 	{"internal/cli/hosts", "internal/cli/listen internal/cli/provision internal/cli/command internal/cli/terminal internal/hosts internal/errkind proto/client"},
 	{"internal/cli/feed", "internal/when internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/feed internal/feed/publish internal/fetch internal/linux/regfile internal/trust"},
@@ -207,8 +207,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1 proto/trident/machine/v1"
 
 // commands are the packages that read the command line of trident.
-const commands = "internal/cli internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen internal/cli/provision internal/cli/machine"
-const commands = "internal/cli internal/cli/call internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest internal/cli/listen internal/cli/provision"
+const commands = "internal/cli internal/cli/call internal/cli/command internal/cli/command/commandtest internal/cli/feed internal/cli/host internal/cli/hosts internal/cli/image internal/cli/listen internal/cli/machine internal/cli/operation internal/cli/provision internal/cli/self internal/cli/sysext"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
@@ -225,7 +224,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/rivo/uniseg":          "internal/cli/terminal",
-	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots/liveos",
+	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/machine/mounts internal/servicing/slots/liveos",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/linux/ddi/pclusters internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/hosts internal/osconfig packaging/build internal/updates internal/gateway/config internal/gateway/connect",
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",

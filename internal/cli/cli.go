@@ -24,7 +24,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/host"
 	"github.com/trident-project/trident/internal/cli/hosts"
 	"github.com/trident-project/trident/internal/cli/image"
-	"github.com/trident-project/trident/internal/cli/machine"
 	"github.com/trident-project/trident/internal/cli/operation"
 	"github.com/trident-project/trident/internal/cli/self"
 	"github.com/trident-project/trident/internal/cli/sysext"
@@ -121,7 +120,7 @@ func newRootCommand(a *command.App) *cobra.Command {
 	a.AddFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(host.Commands(a)...)
-	cmd.AddCommand(self.Command(a), operation.Command(a), machine.Command(a), call.Command(a))
+	cmd.AddCommand(self.Command(a), operation.Command(a), call.Command(a))
 	cmd.AddCommand(command.OnThisHost(sysext.Command(a), image.Command(a), feed.Command(a))...)
 	cmd.AddCommand(hosts.Commands(a, runFor(a))...)
 	cmd.SetHelpCommand(newHelpCommand())

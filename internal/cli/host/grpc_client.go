@@ -12,13 +12,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/machine"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
 
-// Commands returns the commands that upstream has, and upstream's group of those that
-// call the daemon. Upstream's top-level commands service the host without the daemon; ours
-// all call it.
+// Commands returns the commands that upstream has, upstream's group of those that call the
+// daemon, and the group of the running system. Upstream's top-level commands service the host
+// without the daemon; ours all call it.
 func Commands(a *command.App) []*cobra.Command {
 	local := command.OnThisHost(newListenCommand(), newStartNetworkCommand(a, startNetwork))
 	group := command.Group("grpc-client", "Upstream's name for the commands that call the daemon", append(append(calls(a), local...),
@@ -27,7 +28,7 @@ func Commands(a *command.App) []*cobra.Command {
 	a.AddServer(group)
 	local = command.OnThisHost(newStartNetworkCommand(a, startNetwork), newValidateCommand(a, false, validate),
 		newOfflineInitializeCommand(a, offlineInitialize), newDiagnoseCommand(a, collectDiagnostics), newDaemonCommand(a, becomeDaemon))
-	return append(append(calls(a), group), local...)
+	return append(append(calls(a), group, machine.Command(a)), local...)
 }
 
 // calls returns the commands that upstream has twice: at the top and in its group.

@@ -48,7 +48,7 @@ device, a UUID= or LABEL=, or a share: HOST:/PATH (nfs), //HOST/SHARE (cifs), a 
 devices (nosuid, nodev). Folders that the host itself needs are refused.`,
 		Example: `  trident host mount /dev/sdb1 /mnt/backup
   trident host mount nas:/export/data /srv/data --type nfs --persistent
-  trident host mount //nas/team /srv/team --type cifs --username ann --password-file - <password`,
+  trident host mount //nas/team /srv/team --type cifs --username ann --password-file password`,
 		Args: command.Exactly("WHAT", "WHERE"),
 		RunE: command.Run(run, o, &o.what, &o.where),
 	}

@@ -186,8 +186,8 @@ func own(conn grpc.ClientConnInterface) []call {
 			return received(stream, err)
 		}},
 		// The host of this test must not be rebooted: it is a folder.
-		{method: "trident.machine.v1.MountService/Mount", want: "PermissionDenied FORBIDDEN", do: unary(mounts.Mount, &machine.MountRequest{What: "/dev/sda", Where: "/usr"}, ok)},
-		{method: "trident.machine.v1.MountService/Unmount", want: "PermissionDenied FORBIDDEN", do: unary(mounts.Unmount, &machine.UnmountRequest{Where: "/usr"}, ok)},
+		{method: "trident.machine.v1.MountService/Mount", want: "FailedPrecondition FORBIDDEN", do: unary(mounts.Mount, &machine.MountRequest{What: "/dev/sda", Where: "/usr"}, ok)},
+		{method: "trident.machine.v1.MountService/Unmount", want: "FailedPrecondition FORBIDDEN", do: unary(mounts.Unmount, &machine.UnmountRequest{Where: "/usr"}, ok)},
 		{method: "trident.machine.v1.MountService/ListShares", want: unsupported, do: unary(mounts.ListShares, &machine.ListSharesRequest{}, ok)},
 		{method: "trident.machine.v1.MountService/ListHolders", want: unsupported, do: unary(mounts.ListHolders, &machine.ListHoldersRequest{Where: "/no/mount"}, ok)},
 		{method: "trident.machine.v1.PowerService/Reboot", want: unsupported, do: unary(power.Reboot, &machine.RebootRequest{}, ok)},

@@ -150,6 +150,7 @@ func TestATableThatDoesNotFitTheTreeIsRefused(t *testing.T) {
 	}
 	write("internal/e2e/vm_a_test.go", "//go:build vm\n\npackage e2e\n\nfunc TestMain() {}\nfunc TestA() {}\nfunc helper() {}\n")
 	write("internal/e2e/lab/b_test.go", "//go:build vm && amd64\n\npackage lab\n\nfunc TestB() {}\n")
+	write("internal/e2e/vm_draft_test.go", "//go:build vm && draft\n\npackage e2e\n\nfunc TestDraft() {}\n")
 	write("internal/e2e/root_test.go", "//go:build root\n\npackage e2e\n\nfunc TestRoot() {}\n")
 	write("internal/e2e/plain_test.go", "package e2e\n\nfunc TestPlain() {}\n")
 	for table, want := range map[string]string{

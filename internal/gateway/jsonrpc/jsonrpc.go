@@ -16,13 +16,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/envelope"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/openrpc"
 	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/version"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
 // Bounds of a message.

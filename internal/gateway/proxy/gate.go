@@ -9,10 +9,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/gateway/audit"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc"
 	"github.com/trident-project/trident/internal/gateway/password"
+	"github.com/trident-project/trident/proto/errkind/grpckind"
 	"github.com/trident-project/trident/proto/wire"
 )
 

@@ -30,8 +30,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // MountService mounts and unmounts file systems for the owner of a host: disks, and shares of
-// other hosts. Each is a mount unit of systemd. Places that the host itself needs are refused
-// with PERMISSION_DENIED: the root, /usr, /boot, Trident's store and their like.
+// other hosts. Each is a mount unit of systemd. Places that the host itself needs are refused with
+// FAILED_PRECONDITION and the kind FORBIDDEN: the root, /usr, /boot, Trident's store and their
+// like.
 type MountServiceClient interface {
 	// Mount mounts a file system, and returns when the kernel has it. A place where something is
 	// mounted already is ALREADY_EXISTS.
@@ -100,8 +101,9 @@ func (c *mountServiceClient) ListHolders(ctx context.Context, in *ListHoldersReq
 // for forward compatibility.
 //
 // MountService mounts and unmounts file systems for the owner of a host: disks, and shares of
-// other hosts. Each is a mount unit of systemd. Places that the host itself needs are refused
-// with PERMISSION_DENIED: the root, /usr, /boot, Trident's store and their like.
+// other hosts. Each is a mount unit of systemd. Places that the host itself needs are refused with
+// FAILED_PRECONDITION and the kind FORBIDDEN: the root, /usr, /boot, Trident's store and their
+// like.
 type MountServiceServer interface {
 	// Mount mounts a file system, and returns when the kernel has it. A place where something is
 	// mounted already is ALREADY_EXISTS.

@@ -87,6 +87,192 @@ func (BlockKind) EnumDescriptor() ([]byte, []int) {
 	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{0}
 }
 
+type FileType int32
+
+const (
+	FileType_FILE_TYPE_UNSPECIFIED FileType = 0
+	FileType_FILE_TYPE_REGULAR     FileType = 1
+	FileType_FILE_TYPE_FOLDER      FileType = 2
+	FileType_FILE_TYPE_LINK        FileType = 3
+	FileType_FILE_TYPE_SPECIAL     FileType = 4
+)
+
+// Enum value maps for FileType.
+var (
+	FileType_name = map[int32]string{
+		0: "FILE_TYPE_UNSPECIFIED",
+		1: "FILE_TYPE_REGULAR",
+		2: "FILE_TYPE_FOLDER",
+		3: "FILE_TYPE_LINK",
+		4: "FILE_TYPE_SPECIAL",
+	}
+	FileType_value = map[string]int32{
+		"FILE_TYPE_UNSPECIFIED": 0,
+		"FILE_TYPE_REGULAR":     1,
+		"FILE_TYPE_FOLDER":      2,
+		"FILE_TYPE_LINK":        3,
+		"FILE_TYPE_SPECIAL":     4,
+	}
+)
+
+func (x FileType) Enum() *FileType {
+	p := new(FileType)
+	*p = x
+	return p
+}
+
+func (x FileType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FileType) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_machine_v1_api_proto_enumTypes[1].Descriptor()
+}
+
+func (FileType) Type() protoreflect.EnumType {
+	return &file_trident_machine_v1_api_proto_enumTypes[1]
+}
+
+func (x FileType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FileType.Descriptor instead.
+func (FileType) EnumDescriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{1}
+}
+
+type HolderKind int32
+
+const (
+	HolderKind_HOLDER_KIND_UNSPECIFIED       HolderKind = 0
+	HolderKind_HOLDER_KIND_WORKING_DIRECTORY HolderKind = 1
+	HolderKind_HOLDER_KIND_ROOT_DIRECTORY    HolderKind = 2
+	HolderKind_HOLDER_KIND_PROGRAM           HolderKind = 3
+	HolderKind_HOLDER_KIND_OPEN_FILE         HolderKind = 4
+	HolderKind_HOLDER_KIND_MAPPED_FILE       HolderKind = 5
+	HolderKind_HOLDER_KIND_MOUNT             HolderKind = 6
+	HolderKind_HOLDER_KIND_SWAP              HolderKind = 7
+	HolderKind_HOLDER_KIND_LOOP_DEVICE       HolderKind = 8
+	HolderKind_HOLDER_KIND_OVERLAY           HolderKind = 9
+)
+
+// Enum value maps for HolderKind.
+var (
+	HolderKind_name = map[int32]string{
+		0: "HOLDER_KIND_UNSPECIFIED",
+		1: "HOLDER_KIND_WORKING_DIRECTORY",
+		2: "HOLDER_KIND_ROOT_DIRECTORY",
+		3: "HOLDER_KIND_PROGRAM",
+		4: "HOLDER_KIND_OPEN_FILE",
+		5: "HOLDER_KIND_MAPPED_FILE",
+		6: "HOLDER_KIND_MOUNT",
+		7: "HOLDER_KIND_SWAP",
+		8: "HOLDER_KIND_LOOP_DEVICE",
+		9: "HOLDER_KIND_OVERLAY",
+	}
+	HolderKind_value = map[string]int32{
+		"HOLDER_KIND_UNSPECIFIED":       0,
+		"HOLDER_KIND_WORKING_DIRECTORY": 1,
+		"HOLDER_KIND_ROOT_DIRECTORY":    2,
+		"HOLDER_KIND_PROGRAM":           3,
+		"HOLDER_KIND_OPEN_FILE":         4,
+		"HOLDER_KIND_MAPPED_FILE":       5,
+		"HOLDER_KIND_MOUNT":             6,
+		"HOLDER_KIND_SWAP":              7,
+		"HOLDER_KIND_LOOP_DEVICE":       8,
+		"HOLDER_KIND_OVERLAY":           9,
+	}
+)
+
+func (x HolderKind) Enum() *HolderKind {
+	p := new(HolderKind)
+	*p = x
+	return p
+}
+
+func (x HolderKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HolderKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_machine_v1_api_proto_enumTypes[2].Descriptor()
+}
+
+func (HolderKind) Type() protoreflect.EnumType {
+	return &file_trident_machine_v1_api_proto_enumTypes[2]
+}
+
+func (x HolderKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HolderKind.Descriptor instead.
+func (HolderKind) EnumDescriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{2}
+}
+
+type HostEventKind int32
+
+const (
+	HostEventKind_HOST_EVENT_KIND_UNSPECIFIED HostEventKind = 0
+	HostEventKind_HOST_EVENT_KIND_BOOT        HostEventKind = 1
+	HostEventKind_HOST_EVENT_KIND_OPERATION   HostEventKind = 2
+	HostEventKind_HOST_EVENT_KIND_UNIT_FAILED HostEventKind = 3
+	HostEventKind_HOST_EVENT_KIND_MOUNT       HostEventKind = 4
+	HostEventKind_HOST_EVENT_KIND_UNMOUNT     HostEventKind = 5
+	HostEventKind_HOST_EVENT_KIND_BLIND       HostEventKind = 6
+)
+
+// Enum value maps for HostEventKind.
+var (
+	HostEventKind_name = map[int32]string{
+		0: "HOST_EVENT_KIND_UNSPECIFIED",
+		1: "HOST_EVENT_KIND_BOOT",
+		2: "HOST_EVENT_KIND_OPERATION",
+		3: "HOST_EVENT_KIND_UNIT_FAILED",
+		4: "HOST_EVENT_KIND_MOUNT",
+		5: "HOST_EVENT_KIND_UNMOUNT",
+		6: "HOST_EVENT_KIND_BLIND",
+	}
+	HostEventKind_value = map[string]int32{
+		"HOST_EVENT_KIND_UNSPECIFIED": 0,
+		"HOST_EVENT_KIND_BOOT":        1,
+		"HOST_EVENT_KIND_OPERATION":   2,
+		"HOST_EVENT_KIND_UNIT_FAILED": 3,
+		"HOST_EVENT_KIND_MOUNT":       4,
+		"HOST_EVENT_KIND_UNMOUNT":     5,
+		"HOST_EVENT_KIND_BLIND":       6,
+	}
+)
+
+func (x HostEventKind) Enum() *HostEventKind {
+	p := new(HostEventKind)
+	*p = x
+	return p
+}
+
+func (x HostEventKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HostEventKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_machine_v1_api_proto_enumTypes[3].Descriptor()
+}
+
+func (HostEventKind) Type() protoreflect.EnumType {
+	return &file_trident_machine_v1_api_proto_enumTypes[3]
+}
+
+func (x HostEventKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HostEventKind.Descriptor instead.
+func (HostEventKind) EnumDescriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{3}
+}
+
 type LinkState int32
 
 const (
@@ -135,11 +321,11 @@ func (x LinkState) String() string {
 }
 
 func (LinkState) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_machine_v1_api_proto_enumTypes[1].Descriptor()
+	return file_trident_machine_v1_api_proto_enumTypes[4].Descriptor()
 }
 
 func (LinkState) Type() protoreflect.EnumType {
-	return &file_trident_machine_v1_api_proto_enumTypes[1]
+	return &file_trident_machine_v1_api_proto_enumTypes[4]
 }
 
 func (x LinkState) Number() protoreflect.EnumNumber {
@@ -148,7 +334,7 @@ func (x LinkState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LinkState.Descriptor instead.
 func (LinkState) EnumDescriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{1}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{4}
 }
 
 type ProcessState int32
@@ -205,11 +391,11 @@ func (x ProcessState) String() string {
 }
 
 func (ProcessState) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_machine_v1_api_proto_enumTypes[2].Descriptor()
+	return file_trident_machine_v1_api_proto_enumTypes[5].Descriptor()
 }
 
 func (ProcessState) Type() protoreflect.EnumType {
-	return &file_trident_machine_v1_api_proto_enumTypes[2]
+	return &file_trident_machine_v1_api_proto_enumTypes[5]
 }
 
 func (x ProcessState) Number() protoreflect.EnumNumber {
@@ -218,7 +404,7 @@ func (x ProcessState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProcessState.Descriptor instead.
 func (ProcessState) EnumDescriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{2}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{5}
 }
 
 type SocketProtocol int32
@@ -257,11 +443,11 @@ func (x SocketProtocol) String() string {
 }
 
 func (SocketProtocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_machine_v1_api_proto_enumTypes[3].Descriptor()
+	return file_trident_machine_v1_api_proto_enumTypes[6].Descriptor()
 }
 
 func (SocketProtocol) Type() protoreflect.EnumType {
-	return &file_trident_machine_v1_api_proto_enumTypes[3]
+	return &file_trident_machine_v1_api_proto_enumTypes[6]
 }
 
 func (x SocketProtocol) Number() protoreflect.EnumNumber {
@@ -270,7 +456,7 @@ func (x SocketProtocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SocketProtocol.Descriptor instead.
 func (SocketProtocol) EnumDescriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{3}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{6}
 }
 
 type SocketState int32
@@ -333,11 +519,11 @@ func (x SocketState) String() string {
 }
 
 func (SocketState) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_machine_v1_api_proto_enumTypes[4].Descriptor()
+	return file_trident_machine_v1_api_proto_enumTypes[7].Descriptor()
 }
 
 func (SocketState) Type() protoreflect.EnumType {
-	return &file_trident_machine_v1_api_proto_enumTypes[4]
+	return &file_trident_machine_v1_api_proto_enumTypes[7]
 }
 
 func (x SocketState) Number() protoreflect.EnumNumber {
@@ -346,7 +532,315 @@ func (x SocketState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SocketState.Descriptor instead.
 func (SocketState) EnumDescriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{7}
+}
+
+type BpfInstruction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Op            uint32                 `protobuf:"varint,1,opt,name=op,proto3" json:"op,omitempty"`
+	Jt            uint32                 `protobuf:"varint,2,opt,name=jt,proto3" json:"jt,omitempty"`
+	Jf            uint32                 `protobuf:"varint,3,opt,name=jf,proto3" json:"jf,omitempty"`
+	K             uint32                 `protobuf:"varint,4,opt,name=k,proto3" json:"k,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BpfInstruction) Reset() {
+	*x = BpfInstruction{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BpfInstruction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BpfInstruction) ProtoMessage() {}
+
+func (x *BpfInstruction) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BpfInstruction.ProtoReflect.Descriptor instead.
+func (*BpfInstruction) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *BpfInstruction) GetOp() uint32 {
+	if x != nil {
+		return x.Op
+	}
+	return 0
+}
+
+func (x *BpfInstruction) GetJt() uint32 {
+	if x != nil {
+		return x.Jt
+	}
+	return 0
+}
+
+func (x *BpfInstruction) GetJf() uint32 {
+	if x != nil {
+		return x.Jf
+	}
+	return 0
+}
+
+func (x *BpfInstruction) GetK() uint32 {
+	if x != nil {
+		return x.K
+	}
+	return 0
+}
+
+type CaptureRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interface     string                 `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Promiscuous   bool                   `protobuf:"varint,2,opt,name=promiscuous,proto3" json:"promiscuous,omitempty"`
+	SnapLength    int32                  `protobuf:"varint,3,opt,name=snap_length,json=snapLength,proto3" json:"snap_length,omitempty"`
+	Filter        []*BpfInstruction      `protobuf:"bytes,4,rep,name=filter,proto3" json:"filter,omitempty"`
+	MaxBytes      int64                  `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	MaxTime       *durationpb.Duration   `protobuf:"bytes,6,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaptureRequest) Reset() {
+	*x = CaptureRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaptureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaptureRequest) ProtoMessage() {}
+
+func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
+func (*CaptureRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CaptureRequest) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *CaptureRequest) GetPromiscuous() bool {
+	if x != nil {
+		return x.Promiscuous
+	}
+	return false
+}
+
+func (x *CaptureRequest) GetSnapLength() int32 {
+	if x != nil {
+		return x.SnapLength
+	}
+	return 0
+}
+
+func (x *CaptureRequest) GetFilter() []*BpfInstruction {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *CaptureRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *CaptureRequest) GetMaxTime() *durationpb.Duration {
+	if x != nil {
+		return x.MaxTime
+	}
+	return nil
+}
+
+type CaptureResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Dropped       uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaptureResponse) Reset() {
+	*x = CaptureResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaptureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaptureResponse) ProtoMessage() {}
+
+func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
+func (*CaptureResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CaptureResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CaptureResponse) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+type CopyFilesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	MaxBytes      int64                  `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyFilesRequest) Reset() {
+	*x = CopyFilesRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyFilesRequest) ProtoMessage() {}
+
+func (x *CopyFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyFilesRequest.ProtoReflect.Descriptor instead.
+func (*CopyFilesRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CopyFilesRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CopyFilesRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+type CopyFilesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Skipped       []*FileInfo            `protobuf:"bytes,2,rep,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyFilesResponse) Reset() {
+	*x = CopyFilesResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyFilesResponse) ProtoMessage() {}
+
+func (x *CopyFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyFilesResponse.ProtoReflect.Descriptor instead.
+func (*CopyFilesResponse) Descriptor() ([]byte, []int) {
 	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CopyFilesResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CopyFilesResponse) GetSkipped() []*FileInfo {
+	if x != nil {
+		return x.Skipped
+	}
+	return nil
 }
 
 type Cpu struct {
@@ -365,7 +859,7 @@ type Cpu struct {
 
 func (x *Cpu) Reset() {
 	*x = Cpu{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[0]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +871,7 @@ func (x *Cpu) String() string {
 func (*Cpu) ProtoMessage() {}
 
 func (x *Cpu) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[0]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +884,7 @@ func (x *Cpu) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cpu.ProtoReflect.Descriptor instead.
 func (*Cpu) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{0}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Cpu) GetNumber() uint32 {
@@ -466,7 +960,7 @@ type CpuModel struct {
 
 func (x *CpuModel) Reset() {
 	*x = CpuModel{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[1]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +972,7 @@ func (x *CpuModel) String() string {
 func (*CpuModel) ProtoMessage() {}
 
 func (x *CpuModel) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[1]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +985,7 @@ func (x *CpuModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
 func (*CpuModel) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{1}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CpuModel) GetVendor() string {
@@ -567,7 +1061,7 @@ type CpuStat struct {
 
 func (x *CpuStat) Reset() {
 	*x = CpuStat{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[2]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +1073,7 @@ func (x *CpuStat) String() string {
 func (*CpuStat) ProtoMessage() {}
 
 func (x *CpuStat) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[2]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +1086,7 @@ func (x *CpuStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStat.ProtoReflect.Descriptor instead.
 func (*CpuStat) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{2}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CpuStat) GetNumber() uint32 {
@@ -627,7 +1121,7 @@ type CpuTimes struct {
 
 func (x *CpuTimes) Reset() {
 	*x = CpuTimes{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[3]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +1133,7 @@ func (x *CpuTimes) String() string {
 func (*CpuTimes) ProtoMessage() {}
 
 func (x *CpuTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[3]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +1146,7 @@ func (x *CpuTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuTimes.ProtoReflect.Descriptor instead.
 func (*CpuTimes) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{3}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CpuTimes) GetUser() *durationpb.Duration {
@@ -750,7 +1244,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[4]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1256,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[4]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1269,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{4}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Disk) GetName() string {
@@ -922,7 +1416,7 @@ type DiskStatistics struct {
 
 func (x *DiskStatistics) Reset() {
 	*x = DiskStatistics{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[5]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1428,7 @@ func (x *DiskStatistics) String() string {
 func (*DiskStatistics) ProtoMessage() {}
 
 func (x *DiskStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[5]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1441,7 @@ func (x *DiskStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskStatistics.ProtoReflect.Descriptor instead.
 func (*DiskStatistics) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{5}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiskStatistics) GetReads() uint64 {
@@ -1069,6 +1563,510 @@ func (x *DiskStatistics) GetFlushTime() *durationpb.Duration {
 	return nil
 }
 
+type DiskUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Depth         int32                  `protobuf:"varint,2,opt,name=depth,proto3" json:"depth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskUsageRequest) Reset() {
+	*x = DiskUsageRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskUsageRequest) ProtoMessage() {}
+
+func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskUsageRequest.ProtoReflect.Descriptor instead.
+func (*DiskUsageRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DiskUsageRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DiskUsageRequest) GetDepth() int32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+type DiskUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folders       []*FolderUsage         `protobuf:"bytes,1,rep,name=folders,proto3" json:"folders,omitempty"`
+	IsIncomplete  bool                   `protobuf:"varint,2,opt,name=is_incomplete,json=isIncomplete,proto3" json:"is_incomplete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskUsageResponse) Reset() {
+	*x = DiskUsageResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskUsageResponse) ProtoMessage() {}
+
+func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskUsageResponse.ProtoReflect.Descriptor instead.
+func (*DiskUsageResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DiskUsageResponse) GetFolders() []*FolderUsage {
+	if x != nil {
+		return x.Folders
+	}
+	return nil
+}
+
+func (x *DiskUsageResponse) GetIsIncomplete() bool {
+	if x != nil {
+		return x.IsIncomplete
+	}
+	return false
+}
+
+type DmesgRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tail          int32                  `protobuf:"varint,1,opt,name=tail,proto3" json:"tail,omitempty"`
+	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	AfterSequence *uint64                `protobuf:"varint,3,opt,name=after_sequence,json=afterSequence,proto3,oneof" json:"after_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DmesgRequest) Reset() {
+	*x = DmesgRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DmesgRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DmesgRequest) ProtoMessage() {}
+
+func (x *DmesgRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DmesgRequest.ProtoReflect.Descriptor instead.
+func (*DmesgRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DmesgRequest) GetTail() int32 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *DmesgRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *DmesgRequest) GetAfterSequence() uint64 {
+	if x != nil && x.AfterSequence != nil {
+		return *x.AfterSequence
+	}
+	return 0
+}
+
+type DmesgResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*KernelRecord        `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DmesgResponse) Reset() {
+	*x = DmesgResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DmesgResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DmesgResponse) ProtoMessage() {}
+
+func (x *DmesgResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DmesgResponse.ProtoReflect.Descriptor instead.
+func (*DmesgResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DmesgResponse) GetRecords() []*KernelRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+type EventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AfterSequence uint64                 `protobuf:"varint,1,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	StreamId      string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	Follow        bool                   `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EventsRequest) GetAfterSequence() uint64 {
+	if x != nil {
+		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *EventsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+type EventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StreamId      string                 `protobuf:"bytes,1,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	Event         *HostEvent             `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	Lost          bool                   `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsResponse) Reset() {
+	*x = EventsResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsResponse) ProtoMessage() {}
+
+func (x *EventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
+func (*EventsResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EventsResponse) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *EventsResponse) GetEvent() *HostEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *EventsResponse) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+type FileInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Type          FileType               `protobuf:"varint,2,opt,name=type,proto3,enum=trident.machine.v1.FileType" json:"type,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Used          int64                  `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`
+	Mode          uint32                 `protobuf:"varint,5,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           uint32                 `protobuf:"varint,6,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,7,opt,name=gid,proto3" json:"gid,omitempty"`
+	ModifyTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=modify_time,json=modifyTime,proto3" json:"modify_time,omitempty"`
+	LinkTarget    string                 `protobuf:"bytes,9,opt,name=link_target,json=linkTarget,proto3" json:"link_target,omitempty"`
+	Error         string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileInfo) Reset() {
+	*x = FileInfo{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileInfo) ProtoMessage() {}
+
+func (x *FileInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
+func (*FileInfo) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *FileInfo) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FileInfo) GetType() FileType {
+	if x != nil {
+		return x.Type
+	}
+	return FileType_FILE_TYPE_UNSPECIFIED
+}
+
+func (x *FileInfo) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileInfo) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *FileInfo) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *FileInfo) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *FileInfo) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *FileInfo) GetModifyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ModifyTime
+	}
+	return nil
+}
+
+func (x *FileInfo) GetLinkTarget() string {
+	if x != nil {
+		return x.LinkTarget
+	}
+	return ""
+}
+
+func (x *FileInfo) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type FolderUsage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Used          int64                  `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	Files         int64                  `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FolderUsage) Reset() {
+	*x = FolderUsage{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FolderUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FolderUsage) ProtoMessage() {}
+
+func (x *FolderUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FolderUsage.ProtoReflect.Descriptor instead.
+func (*FolderUsage) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *FolderUsage) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FolderUsage) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *FolderUsage) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
 type GetArgumentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pids          []int32                `protobuf:"varint,1,rep,packed,name=pids,proto3" json:"pids,omitempty"`
@@ -1078,7 +2076,7 @@ type GetArgumentsRequest struct {
 
 func (x *GetArgumentsRequest) Reset() {
 	*x = GetArgumentsRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[6]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +2088,7 @@ func (x *GetArgumentsRequest) String() string {
 func (*GetArgumentsRequest) ProtoMessage() {}
 
 func (x *GetArgumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[6]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +2101,7 @@ func (x *GetArgumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArgumentsRequest.ProtoReflect.Descriptor instead.
 func (*GetArgumentsRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{6}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetArgumentsRequest) GetPids() []int32 {
@@ -1122,7 +2120,7 @@ type GetArgumentsResponse struct {
 
 func (x *GetArgumentsResponse) Reset() {
 	*x = GetArgumentsResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[7]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +2132,7 @@ func (x *GetArgumentsResponse) String() string {
 func (*GetArgumentsResponse) ProtoMessage() {}
 
 func (x *GetArgumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[7]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +2145,7 @@ func (x *GetArgumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArgumentsResponse.ProtoReflect.Descriptor instead.
 func (*GetArgumentsResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetArgumentsResponse) GetProcesses() []*ProcessArguments {
@@ -1165,7 +2163,7 @@ type GetCpusRequest struct {
 
 func (x *GetCpusRequest) Reset() {
 	*x = GetCpusRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[8]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +2175,7 @@ func (x *GetCpusRequest) String() string {
 func (*GetCpusRequest) ProtoMessage() {}
 
 func (x *GetCpusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[8]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +2188,7 @@ func (x *GetCpusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCpusRequest.ProtoReflect.Descriptor instead.
 func (*GetCpusRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 type GetCpusResponse struct {
@@ -1203,7 +2201,7 @@ type GetCpusResponse struct {
 
 func (x *GetCpusResponse) Reset() {
 	*x = GetCpusResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[9]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +2213,7 @@ func (x *GetCpusResponse) String() string {
 func (*GetCpusResponse) ProtoMessage() {}
 
 func (x *GetCpusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[9]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +2226,7 @@ func (x *GetCpusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCpusResponse.ProtoReflect.Descriptor instead.
 func (*GetCpusResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetCpusResponse) GetCpus() []*Cpu {
@@ -1253,7 +2251,7 @@ type GetLoadRequest struct {
 
 func (x *GetLoadRequest) Reset() {
 	*x = GetLoadRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[10]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +2263,7 @@ func (x *GetLoadRequest) String() string {
 func (*GetLoadRequest) ProtoMessage() {}
 
 func (x *GetLoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[10]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +2276,7 @@ func (x *GetLoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoadRequest.ProtoReflect.Descriptor instead.
 func (*GetLoadRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 type GetLoadResponse struct {
@@ -1294,7 +2292,7 @@ type GetLoadResponse struct {
 
 func (x *GetLoadResponse) Reset() {
 	*x = GetLoadResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[11]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +2304,7 @@ func (x *GetLoadResponse) String() string {
 func (*GetLoadResponse) ProtoMessage() {}
 
 func (x *GetLoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[11]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +2317,7 @@ func (x *GetLoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoadResponse.ProtoReflect.Descriptor instead.
 func (*GetLoadResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetLoadResponse) GetLoad1() float64 {
@@ -1365,7 +2363,7 @@ type GetMemoryRequest struct {
 
 func (x *GetMemoryRequest) Reset() {
 	*x = GetMemoryRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[12]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +2375,7 @@ func (x *GetMemoryRequest) String() string {
 func (*GetMemoryRequest) ProtoMessage() {}
 
 func (x *GetMemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[12]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +2388,7 @@ func (x *GetMemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMemoryRequest.ProtoReflect.Descriptor instead.
 func (*GetMemoryRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 type GetMemoryResponse struct {
@@ -1461,7 +2459,7 @@ type GetMemoryResponse struct {
 
 func (x *GetMemoryResponse) Reset() {
 	*x = GetMemoryResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[13]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +2471,7 @@ func (x *GetMemoryResponse) String() string {
 func (*GetMemoryResponse) ProtoMessage() {}
 
 func (x *GetMemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[13]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +2484,7 @@ func (x *GetMemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMemoryResponse.ProtoReflect.Descriptor instead.
 func (*GetMemoryResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetMemoryResponse) GetMemTotal() uint64 {
@@ -1917,7 +2915,7 @@ type GetStatRequest struct {
 
 func (x *GetStatRequest) Reset() {
 	*x = GetStatRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[14]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2927,7 @@ func (x *GetStatRequest) String() string {
 func (*GetStatRequest) ProtoMessage() {}
 
 func (x *GetStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[14]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2940,7 @@ func (x *GetStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatRequest.ProtoReflect.Descriptor instead.
 func (*GetStatRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 type GetStatResponse struct {
@@ -1962,7 +2960,7 @@ type GetStatResponse struct {
 
 func (x *GetStatResponse) Reset() {
 	*x = GetStatResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[15]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2972,7 @@ func (x *GetStatResponse) String() string {
 func (*GetStatResponse) ProtoMessage() {}
 
 func (x *GetStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[15]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2985,7 @@ func (x *GetStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatResponse.ProtoReflect.Descriptor instead.
 func (*GetStatResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetStatResponse) GetTotal() *CpuTimes {
@@ -2061,7 +3059,7 @@ type GetUptimeRequest struct {
 
 func (x *GetUptimeRequest) Reset() {
 	*x = GetUptimeRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[16]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +3071,7 @@ func (x *GetUptimeRequest) String() string {
 func (*GetUptimeRequest) ProtoMessage() {}
 
 func (x *GetUptimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[16]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +3084,7 @@ func (x *GetUptimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUptimeRequest.ProtoReflect.Descriptor instead.
 func (*GetUptimeRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 type GetUptimeResponse struct {
@@ -2100,7 +3098,7 @@ type GetUptimeResponse struct {
 
 func (x *GetUptimeResponse) Reset() {
 	*x = GetUptimeResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[17]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +3110,7 @@ func (x *GetUptimeResponse) String() string {
 func (*GetUptimeResponse) ProtoMessage() {}
 
 func (x *GetUptimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[17]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +3123,7 @@ func (x *GetUptimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUptimeResponse.ProtoReflect.Descriptor instead.
 func (*GetUptimeResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetUptimeResponse) GetUptime() *durationpb.Duration {
@@ -2157,7 +3155,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[18]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +3167,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[18]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +3180,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 type GetVersionResponse struct {
@@ -2201,7 +3199,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[19]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +3211,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[19]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +3224,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetVersionResponse) GetHostname() string {
@@ -2285,6 +3283,586 @@ func (x *GetVersionResponse) GetOsPrettyName() string {
 	return ""
 }
 
+type Holder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          HolderKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=trident.machine.v1.HolderKind" json:"kind,omitempty"`
+	Pid           int32                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	Command       string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Holder) GetKind() HolderKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HolderKind_HOLDER_KIND_UNSPECIFIED
+}
+
+func (x *Holder) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Holder) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *Holder) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type HostEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Kind          HostEventKind          `protobuf:"varint,3,opt,name=kind,proto3,enum=trident.machine.v1.HostEventKind" json:"kind,omitempty"`
+	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostEvent) Reset() {
+	*x = HostEvent{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostEvent) ProtoMessage() {}
+
+func (x *HostEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostEvent.ProtoReflect.Descriptor instead.
+func (*HostEvent) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *HostEvent) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *HostEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *HostEvent) GetKind() HostEventKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HostEventKind_HOST_EVENT_KIND_UNSPECIFIED
+}
+
+func (x *HostEvent) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *HostEvent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type JournalEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cursor        string                 `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Monotonic     *durationpb.Duration   `protobuf:"bytes,3,opt,name=monotonic,proto3" json:"monotonic,omitempty"`
+	BootId        string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Unit          string                 `protobuf:"bytes,5,opt,name=unit,proto3" json:"unit,omitempty"`
+	Identifier    string                 `protobuf:"bytes,6,opt,name=identifier,proto3" json:"identifier,omitempty"`
+	Pid           int64                  `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
+	Priority      *int32                 `protobuf:"varint,8,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	Message       string                 `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	MessageBytes  []byte                 `protobuf:"bytes,10,opt,name=message_bytes,json=messageBytes,proto3" json:"message_bytes,omitempty"`
+	Fields        []*JournalField        `protobuf:"bytes,11,rep,name=fields,proto3" json:"fields,omitempty"`
+	OmittedBytes  int64                  `protobuf:"varint,12,opt,name=omitted_bytes,json=omittedBytes,proto3" json:"omitted_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalEntry) Reset() {
+	*x = JournalEntry{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalEntry) ProtoMessage() {}
+
+func (x *JournalEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalEntry.ProtoReflect.Descriptor instead.
+func (*JournalEntry) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *JournalEntry) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *JournalEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *JournalEntry) GetMonotonic() *durationpb.Duration {
+	if x != nil {
+		return x.Monotonic
+	}
+	return nil
+}
+
+func (x *JournalEntry) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *JournalEntry) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *JournalEntry) GetIdentifier() string {
+	if x != nil {
+		return x.Identifier
+	}
+	return ""
+}
+
+func (x *JournalEntry) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *JournalEntry) GetPriority() int32 {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return 0
+}
+
+func (x *JournalEntry) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *JournalEntry) GetMessageBytes() []byte {
+	if x != nil {
+		return x.MessageBytes
+	}
+	return nil
+}
+
+func (x *JournalEntry) GetFields() []*JournalField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *JournalEntry) GetOmittedBytes() int64 {
+	if x != nil {
+		return x.OmittedBytes
+	}
+	return 0
+}
+
+type JournalField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalField) Reset() {
+	*x = JournalField{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalField) ProtoMessage() {}
+
+func (x *JournalField) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalField.ProtoReflect.Descriptor instead.
+func (*JournalField) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *JournalField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JournalField) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+type JournalRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Units         []string               `protobuf:"bytes,1,rep,name=units,proto3" json:"units,omitempty"`
+	MaxPriority   *int32                 `protobuf:"varint,2,opt,name=max_priority,json=maxPriority,proto3,oneof" json:"max_priority,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	Boot          string                 `protobuf:"bytes,5,opt,name=boot,proto3" json:"boot,omitempty"`
+	Grep          string                 `protobuf:"bytes,6,opt,name=grep,proto3" json:"grep,omitempty"`
+	AfterCursor   string                 `protobuf:"bytes,7,opt,name=after_cursor,json=afterCursor,proto3" json:"after_cursor,omitempty"`
+	Tail          int32                  `protobuf:"varint,8,opt,name=tail,proto3" json:"tail,omitempty"`
+	Follow        bool                   `protobuf:"varint,9,opt,name=follow,proto3" json:"follow,omitempty"`
+	AllFields     bool                   `protobuf:"varint,10,opt,name=all_fields,json=allFields,proto3" json:"all_fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalRequest) Reset() {
+	*x = JournalRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalRequest) ProtoMessage() {}
+
+func (x *JournalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalRequest.ProtoReflect.Descriptor instead.
+func (*JournalRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *JournalRequest) GetUnits() []string {
+	if x != nil {
+		return x.Units
+	}
+	return nil
+}
+
+func (x *JournalRequest) GetMaxPriority() int32 {
+	if x != nil && x.MaxPriority != nil {
+		return *x.MaxPriority
+	}
+	return 0
+}
+
+func (x *JournalRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *JournalRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *JournalRequest) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *JournalRequest) GetGrep() string {
+	if x != nil {
+		return x.Grep
+	}
+	return ""
+}
+
+func (x *JournalRequest) GetAfterCursor() string {
+	if x != nil {
+		return x.AfterCursor
+	}
+	return ""
+}
+
+func (x *JournalRequest) GetTail() int32 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *JournalRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *JournalRequest) GetAllFields() bool {
+	if x != nil {
+		return x.AllFields
+	}
+	return false
+}
+
+type JournalResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*JournalEntry        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalResponse) Reset() {
+	*x = JournalResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalResponse) ProtoMessage() {}
+
+func (x *JournalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalResponse.ProtoReflect.Descriptor instead.
+func (*JournalResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *JournalResponse) GetEntries() []*JournalEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type KernelRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	SinceBoot     *durationpb.Duration   `protobuf:"bytes,2,opt,name=since_boot,json=sinceBoot,proto3" json:"since_boot,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Priority      int32                  `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	Facility      int32                  `protobuf:"varint,5,opt,name=facility,proto3" json:"facility,omitempty"`
+	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Lost          bool                   `protobuf:"varint,7,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelRecord) Reset() {
+	*x = KernelRecord{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelRecord) ProtoMessage() {}
+
+func (x *KernelRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelRecord.ProtoReflect.Descriptor instead.
+func (*KernelRecord) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *KernelRecord) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *KernelRecord) GetSinceBoot() *durationpb.Duration {
+	if x != nil {
+		return x.SinceBoot
+	}
+	return nil
+}
+
+func (x *KernelRecord) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *KernelRecord) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *KernelRecord) GetFacility() int32 {
+	if x != nil {
+		return x.Facility
+	}
+	return 0
+}
+
+func (x *KernelRecord) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *KernelRecord) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
 type ListDisksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2293,7 +3871,7 @@ type ListDisksRequest struct {
 
 func (x *ListDisksRequest) Reset() {
 	*x = ListDisksRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[20]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +3883,7 @@ func (x *ListDisksRequest) String() string {
 func (*ListDisksRequest) ProtoMessage() {}
 
 func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[20]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +3896,7 @@ func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDisksRequest.ProtoReflect.Descriptor instead.
 func (*ListDisksRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 type ListDisksResponse struct {
@@ -2330,7 +3908,7 @@ type ListDisksResponse struct {
 
 func (x *ListDisksResponse) Reset() {
 	*x = ListDisksResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[21]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +3920,7 @@ func (x *ListDisksResponse) String() string {
 func (*ListDisksResponse) ProtoMessage() {}
 
 func (x *ListDisksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[21]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +3933,7 @@ func (x *ListDisksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDisksResponse.ProtoReflect.Descriptor instead.
 func (*ListDisksResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListDisksResponse) GetDisks() []*Disk {
@@ -2363,6 +3941,206 @@ func (x *ListDisksResponse) GetDisks() []*Disk {
 		return x.Disks
 	}
 	return nil
+}
+
+type ListFilesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Depth         int32                  `protobuf:"varint,2,opt,name=depth,proto3" json:"depth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFilesRequest) Reset() {
+	*x = ListFilesRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFilesRequest) ProtoMessage() {}
+
+func (x *ListFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFilesRequest.ProtoReflect.Descriptor instead.
+func (*ListFilesRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListFilesRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ListFilesRequest) GetDepth() int32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+type ListFilesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         []*FileInfo            `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	IsTruncated   bool                   `protobuf:"varint,2,opt,name=is_truncated,json=isTruncated,proto3" json:"is_truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFilesResponse) Reset() {
+	*x = ListFilesResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFilesResponse) ProtoMessage() {}
+
+func (x *ListFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFilesResponse.ProtoReflect.Descriptor instead.
+func (*ListFilesResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListFilesResponse) GetFiles() []*FileInfo {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *ListFilesResponse) GetIsTruncated() bool {
+	if x != nil {
+		return x.IsTruncated
+	}
+	return false
+}
+
+type ListHoldersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Where         string                 `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldersRequest) Reset() {
+	*x = ListHoldersRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldersRequest) ProtoMessage() {}
+
+func (x *ListHoldersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldersRequest.ProtoReflect.Descriptor instead.
+func (*ListHoldersRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListHoldersRequest) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+type ListHoldersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holders       []*Holder              `protobuf:"bytes,1,rep,name=holders,proto3" json:"holders,omitempty"`
+	Truncated     bool                   `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldersResponse) Reset() {
+	*x = ListHoldersResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldersResponse) ProtoMessage() {}
+
+func (x *ListHoldersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldersResponse.ProtoReflect.Descriptor instead.
+func (*ListHoldersResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ListHoldersResponse) GetHolders() []*Holder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *ListHoldersResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
 }
 
 type ListMountsRequest struct {
@@ -2373,7 +4151,7 @@ type ListMountsRequest struct {
 
 func (x *ListMountsRequest) Reset() {
 	*x = ListMountsRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[22]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +4163,7 @@ func (x *ListMountsRequest) String() string {
 func (*ListMountsRequest) ProtoMessage() {}
 
 func (x *ListMountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[22]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +4176,7 @@ func (x *ListMountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMountsRequest.ProtoReflect.Descriptor instead.
 func (*ListMountsRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 type ListMountsResponse struct {
@@ -2410,7 +4188,7 @@ type ListMountsResponse struct {
 
 func (x *ListMountsResponse) Reset() {
 	*x = ListMountsResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[23]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +4200,7 @@ func (x *ListMountsResponse) String() string {
 func (*ListMountsResponse) ProtoMessage() {}
 
 func (x *ListMountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[23]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +4213,7 @@ func (x *ListMountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMountsResponse.ProtoReflect.Descriptor instead.
 func (*ListMountsResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListMountsResponse) GetMounts() []*MountPoint {
@@ -2453,7 +4231,7 @@ type ListNetworkDevicesRequest struct {
 
 func (x *ListNetworkDevicesRequest) Reset() {
 	*x = ListNetworkDevicesRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[24]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +4243,7 @@ func (x *ListNetworkDevicesRequest) String() string {
 func (*ListNetworkDevicesRequest) ProtoMessage() {}
 
 func (x *ListNetworkDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[24]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +4256,7 @@ func (x *ListNetworkDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworkDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworkDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 type ListNetworkDevicesResponse struct {
@@ -2490,7 +4268,7 @@ type ListNetworkDevicesResponse struct {
 
 func (x *ListNetworkDevicesResponse) Reset() {
 	*x = ListNetworkDevicesResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[25]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +4280,7 @@ func (x *ListNetworkDevicesResponse) String() string {
 func (*ListNetworkDevicesResponse) ProtoMessage() {}
 
 func (x *ListNetworkDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[25]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +4293,7 @@ func (x *ListNetworkDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworkDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworkDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListNetworkDevicesResponse) GetDevices() []*NetworkDevice {
@@ -2534,7 +4312,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[26]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2546,7 +4324,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[26]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2559,7 +4337,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListProcessesRequest) GetPids() []int32 {
@@ -2578,7 +4356,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[27]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +4368,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[27]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,12 +4381,92 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
 	if x != nil {
 		return x.Processes
+	}
+	return nil
+}
+
+type ListSharesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSharesRequest) Reset() {
+	*x = ListSharesRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSharesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSharesRequest) ProtoMessage() {}
+
+func (x *ListSharesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSharesRequest.ProtoReflect.Descriptor instead.
+func (*ListSharesRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{52}
+}
+
+type ListSharesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shares        []*Share               `protobuf:"bytes,1,rep,name=shares,proto3" json:"shares,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSharesResponse) Reset() {
+	*x = ListSharesResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSharesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSharesResponse) ProtoMessage() {}
+
+func (x *ListSharesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSharesResponse.ProtoReflect.Descriptor instead.
+func (*ListSharesResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListSharesResponse) GetShares() []*Share {
+	if x != nil {
+		return x.Shares
 	}
 	return nil
 }
@@ -2624,7 +4482,7 @@ type ListSocketsRequest struct {
 
 func (x *ListSocketsRequest) Reset() {
 	*x = ListSocketsRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[28]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2636,7 +4494,7 @@ func (x *ListSocketsRequest) String() string {
 func (*ListSocketsRequest) ProtoMessage() {}
 
 func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[28]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2649,7 +4507,7 @@ func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsRequest.ProtoReflect.Descriptor instead.
 func (*ListSocketsRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListSocketsRequest) GetProtocols() []SocketProtocol {
@@ -2682,7 +4540,7 @@ type ListSocketsResponse struct {
 
 func (x *ListSocketsResponse) Reset() {
 	*x = ListSocketsResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[29]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +4552,7 @@ func (x *ListSocketsResponse) String() string {
 func (*ListSocketsResponse) ProtoMessage() {}
 
 func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[29]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +4565,7 @@ func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsResponse.ProtoReflect.Descriptor instead.
 func (*ListSocketsResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListSocketsResponse) GetSockets() []*Socket {
@@ -2715,6 +4573,110 @@ func (x *ListSocketsResponse) GetSockets() []*Socket {
 		return x.Sockets
 	}
 	return nil
+}
+
+type ListUnitsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Patterns      []string               `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"`
+	States        []string               `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUnitsRequest) Reset() {
+	*x = ListUnitsRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUnitsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUnitsRequest) ProtoMessage() {}
+
+func (x *ListUnitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUnitsRequest.ProtoReflect.Descriptor instead.
+func (*ListUnitsRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListUnitsRequest) GetPatterns() []string {
+	if x != nil {
+		return x.Patterns
+	}
+	return nil
+}
+
+func (x *ListUnitsRequest) GetStates() []string {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+type ListUnitsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Units         []*Unit                `protobuf:"bytes,1,rep,name=units,proto3" json:"units,omitempty"`
+	Omitted       int32                  `protobuf:"varint,2,opt,name=omitted,proto3" json:"omitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUnitsResponse) Reset() {
+	*x = ListUnitsResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUnitsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUnitsResponse) ProtoMessage() {}
+
+func (x *ListUnitsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUnitsResponse.ProtoReflect.Descriptor instead.
+func (*ListUnitsResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ListUnitsResponse) GetUnits() []*Unit {
+	if x != nil {
+		return x.Units
+	}
+	return nil
+}
+
+func (x *ListUnitsResponse) GetOmitted() int32 {
+	if x != nil {
+		return x.Omitted
+	}
+	return 0
 }
 
 type MountPoint struct {
@@ -2738,7 +4700,7 @@ type MountPoint struct {
 
 func (x *MountPoint) Reset() {
 	*x = MountPoint{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[30]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +4712,7 @@ func (x *MountPoint) String() string {
 func (*MountPoint) ProtoMessage() {}
 
 func (x *MountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[30]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +4725,7 @@ func (x *MountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountPoint.ProtoReflect.Descriptor instead.
 func (*MountPoint) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MountPoint) GetSource() string {
@@ -2857,6 +4819,134 @@ func (x *MountPoint) GetIsUnresponsive() bool {
 	return false
 }
 
+type MountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Where         string                 `protobuf:"bytes,2,opt,name=where,proto3" json:"where,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Options       []string               `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Persistent    bool                   `protobuf:"varint,5,opt,name=persistent,proto3" json:"persistent,omitempty"`
+	Credentials   *ShareCredentials      `protobuf:"bytes,6,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MountRequest) Reset() {
+	*x = MountRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MountRequest) ProtoMessage() {}
+
+func (x *MountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MountRequest.ProtoReflect.Descriptor instead.
+func (*MountRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *MountRequest) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *MountRequest) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *MountRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *MountRequest) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *MountRequest) GetPersistent() bool {
+	if x != nil {
+		return x.Persistent
+	}
+	return false
+}
+
+func (x *MountRequest) GetCredentials() *ShareCredentials {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+type MountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Unit          string                 `protobuf:"bytes,1,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MountResponse) Reset() {
+	*x = MountResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MountResponse) ProtoMessage() {}
+
+func (x *MountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MountResponse.ProtoReflect.Descriptor instead.
+func (*MountResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *MountResponse) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
 type NetworkDevice struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2877,7 +4967,7 @@ type NetworkDevice struct {
 
 func (x *NetworkDevice) Reset() {
 	*x = NetworkDevice{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[31]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +4979,7 @@ func (x *NetworkDevice) String() string {
 func (*NetworkDevice) ProtoMessage() {}
 
 func (x *NetworkDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[31]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +4992,7 @@ func (x *NetworkDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkDevice.ProtoReflect.Descriptor instead.
 func (*NetworkDevice) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *NetworkDevice) GetName() string {
@@ -3007,7 +5097,7 @@ type NetworkStatistics struct {
 
 func (x *NetworkStatistics) Reset() {
 	*x = NetworkStatistics{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[32]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +5109,7 @@ func (x *NetworkStatistics) String() string {
 func (*NetworkStatistics) ProtoMessage() {}
 
 func (x *NetworkStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[32]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +5122,7 @@ func (x *NetworkStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStatistics.ProtoReflect.Descriptor instead.
 func (*NetworkStatistics) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NetworkStatistics) GetBytesReceived() uint64 {
@@ -3125,7 +5215,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[33]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +5227,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[33]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +5240,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Process) GetPid() int32 {
@@ -3248,7 +5338,7 @@ type ProcessArguments struct {
 
 func (x *ProcessArguments) Reset() {
 	*x = ProcessArguments{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[34]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +5350,7 @@ func (x *ProcessArguments) String() string {
 func (*ProcessArguments) ProtoMessage() {}
 
 func (x *ProcessArguments) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[34]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +5363,7 @@ func (x *ProcessArguments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessArguments.ProtoReflect.Descriptor instead.
 func (*ProcessArguments) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ProcessArguments) GetPid() int32 {
@@ -3297,6 +5387,694 @@ func (x *ProcessArguments) GetIsTruncated() bool {
 	return false
 }
 
+type ReadFileRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	MaxBytes      int64                  `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadFileRequest) Reset() {
+	*x = ReadFileRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadFileRequest) ProtoMessage() {}
+
+func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
+func (*ReadFileRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ReadFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ReadFileRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+type ReadFileResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          *FileInfo              `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	IsTruncated   bool                   `protobuf:"varint,3,opt,name=is_truncated,json=isTruncated,proto3" json:"is_truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadFileResponse) Reset() {
+	*x = ReadFileResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadFileResponse) ProtoMessage() {}
+
+func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
+func (*ReadFileResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ReadFileResponse) GetFile() *FileInfo {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *ReadFileResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReadFileResponse) GetIsTruncated() bool {
+	if x != nil {
+		return x.IsTruncated
+	}
+	return false
+}
+
+type RebootRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	IgnoreInhibitors bool                   `protobuf:"varint,1,opt,name=ignore_inhibitors,json=ignoreInhibitors,proto3" json:"ignore_inhibitors,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RebootRequest) Reset() {
+	*x = RebootRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebootRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebootRequest) ProtoMessage() {}
+
+func (x *RebootRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebootRequest.ProtoReflect.Descriptor instead.
+func (*RebootRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *RebootRequest) GetIgnoreInhibitors() bool {
+	if x != nil {
+		return x.IgnoreInhibitors
+	}
+	return false
+}
+
+type RebootResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebootResponse) Reset() {
+	*x = RebootResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebootResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebootResponse) ProtoMessage() {}
+
+func (x *RebootResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebootResponse.ProtoReflect.Descriptor instead.
+func (*RebootResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{68}
+}
+
+type RestartUnitRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	AllowDisconnect bool                   `protobuf:"varint,2,opt,name=allow_disconnect,json=allowDisconnect,proto3" json:"allow_disconnect,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RestartUnitRequest) Reset() {
+	*x = RestartUnitRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartUnitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartUnitRequest) ProtoMessage() {}
+
+func (x *RestartUnitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartUnitRequest.ProtoReflect.Descriptor instead.
+func (*RestartUnitRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RestartUnitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RestartUnitRequest) GetAllowDisconnect() bool {
+	if x != nil {
+		return x.AllowDisconnect
+	}
+	return false
+}
+
+type RestartUnitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartUnitResponse) Reset() {
+	*x = RestartUnitResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartUnitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartUnitResponse) ProtoMessage() {}
+
+func (x *RestartUnitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartUnitResponse.ProtoReflect.Descriptor instead.
+func (*RestartUnitResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{70}
+}
+
+type Share struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Where         string                 `protobuf:"bytes,2,opt,name=where,proto3" json:"where,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Options       []string               `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Mounted       bool                   `protobuf:"varint,5,opt,name=mounted,proto3" json:"mounted,omitempty"`
+	Persistent    bool                   `protobuf:"varint,6,opt,name=persistent,proto3" json:"persistent,omitempty"`
+	Unit          string                 `protobuf:"bytes,7,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Share) Reset() {
+	*x = Share{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Share) ProtoMessage() {}
+
+func (x *Share) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Share.ProtoReflect.Descriptor instead.
+func (*Share) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *Share) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Share) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *Share) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Share) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Share) GetMounted() bool {
+	if x != nil {
+		return x.Mounted
+	}
+	return false
+}
+
+func (x *Share) GetPersistent() bool {
+	if x != nil {
+		return x.Persistent
+	}
+	return false
+}
+
+func (x *Share) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+type ShareCredentials struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShareCredentials) Reset() {
+	*x = ShareCredentials{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShareCredentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShareCredentials) ProtoMessage() {}
+
+func (x *ShareCredentials) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShareCredentials.ProtoReflect.Descriptor instead.
+func (*ShareCredentials) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *ShareCredentials) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *ShareCredentials) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *ShareCredentials) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+type ShowUnitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowUnitRequest) Reset() {
+	*x = ShowUnitRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowUnitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowUnitRequest) ProtoMessage() {}
+
+func (x *ShowUnitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowUnitRequest.ProtoReflect.Descriptor instead.
+func (*ShowUnitRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *ShowUnitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ShowUnitResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Unit            *Unit                  `protobuf:"bytes,1,opt,name=unit,proto3" json:"unit,omitempty"`
+	Names           []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	FragmentPath    string                 `protobuf:"bytes,3,opt,name=fragment_path,json=fragmentPath,proto3" json:"fragment_path,omitempty"`
+	UnitFileState   string                 `protobuf:"bytes,4,opt,name=unit_file_state,json=unitFileState,proto3" json:"unit_file_state,omitempty"`
+	Result          string                 `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
+	Restarts        uint32                 `protobuf:"varint,6,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	MainPid         uint32                 `protobuf:"varint,7,opt,name=main_pid,json=mainPid,proto3" json:"main_pid,omitempty"`
+	InvocationId    string                 `protobuf:"bytes,8,opt,name=invocation_id,json=invocationId,proto3" json:"invocation_id,omitempty"`
+	StateChangeTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=state_change_time,json=stateChangeTime,proto3" json:"state_change_time,omitempty"`
+	MemoryBytes     *uint64                `protobuf:"varint,10,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	Protected       string                 `protobuf:"bytes,11,opt,name=protected,proto3" json:"protected,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ShowUnitResponse) Reset() {
+	*x = ShowUnitResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowUnitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowUnitResponse) ProtoMessage() {}
+
+func (x *ShowUnitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowUnitResponse.ProtoReflect.Descriptor instead.
+func (*ShowUnitResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *ShowUnitResponse) GetUnit() *Unit {
+	if x != nil {
+		return x.Unit
+	}
+	return nil
+}
+
+func (x *ShowUnitResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ShowUnitResponse) GetFragmentPath() string {
+	if x != nil {
+		return x.FragmentPath
+	}
+	return ""
+}
+
+func (x *ShowUnitResponse) GetUnitFileState() string {
+	if x != nil {
+		return x.UnitFileState
+	}
+	return ""
+}
+
+func (x *ShowUnitResponse) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *ShowUnitResponse) GetRestarts() uint32 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+func (x *ShowUnitResponse) GetMainPid() uint32 {
+	if x != nil {
+		return x.MainPid
+	}
+	return 0
+}
+
+func (x *ShowUnitResponse) GetInvocationId() string {
+	if x != nil {
+		return x.InvocationId
+	}
+	return ""
+}
+
+func (x *ShowUnitResponse) GetStateChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StateChangeTime
+	}
+	return nil
+}
+
+func (x *ShowUnitResponse) GetMemoryBytes() uint64 {
+	if x != nil && x.MemoryBytes != nil {
+		return *x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *ShowUnitResponse) GetProtected() string {
+	if x != nil {
+		return x.Protected
+	}
+	return ""
+}
+
+type ShutdownRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	IgnoreInhibitors bool                   `protobuf:"varint,1,opt,name=ignore_inhibitors,json=ignoreInhibitors,proto3" json:"ignore_inhibitors,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ShutdownRequest) Reset() {
+	*x = ShutdownRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShutdownRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShutdownRequest) ProtoMessage() {}
+
+func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
+func (*ShutdownRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ShutdownRequest) GetIgnoreInhibitors() bool {
+	if x != nil {
+		return x.IgnoreInhibitors
+	}
+	return false
+}
+
+type ShutdownResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShutdownResponse) Reset() {
+	*x = ShutdownResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShutdownResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShutdownResponse) ProtoMessage() {}
+
+func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
+func (*ShutdownResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{76}
+}
+
 type Socket struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      SocketProtocol         `protobuf:"varint,1,opt,name=protocol,proto3,enum=trident.machine.v1.SocketProtocol" json:"protocol,omitempty"`
@@ -3318,7 +6096,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[35]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +6108,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[35]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +6121,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Socket) GetProtocol() SocketProtocol {
@@ -3437,11 +6215,463 @@ func (x *Socket) GetCommand() string {
 	return ""
 }
 
+type StartUnitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartUnitRequest) Reset() {
+	*x = StartUnitRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartUnitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartUnitRequest) ProtoMessage() {}
+
+func (x *StartUnitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartUnitRequest.ProtoReflect.Descriptor instead.
+func (*StartUnitRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *StartUnitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type StartUnitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartUnitResponse) Reset() {
+	*x = StartUnitResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartUnitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartUnitResponse) ProtoMessage() {}
+
+func (x *StartUnitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartUnitResponse.ProtoReflect.Descriptor instead.
+func (*StartUnitResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{79}
+}
+
+type StatFileRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatFileRequest) Reset() {
+	*x = StatFileRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatFileRequest) ProtoMessage() {}
+
+func (x *StatFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatFileRequest.ProtoReflect.Descriptor instead.
+func (*StatFileRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *StatFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type StatFileResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          *FileInfo              `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatFileResponse) Reset() {
+	*x = StatFileResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatFileResponse) ProtoMessage() {}
+
+func (x *StatFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatFileResponse.ProtoReflect.Descriptor instead.
+func (*StatFileResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *StatFileResponse) GetFile() *FileInfo {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type StopUnitRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	AllowDisconnect bool                   `protobuf:"varint,2,opt,name=allow_disconnect,json=allowDisconnect,proto3" json:"allow_disconnect,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *StopUnitRequest) Reset() {
+	*x = StopUnitRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopUnitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopUnitRequest) ProtoMessage() {}
+
+func (x *StopUnitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopUnitRequest.ProtoReflect.Descriptor instead.
+func (*StopUnitRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *StopUnitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StopUnitRequest) GetAllowDisconnect() bool {
+	if x != nil {
+		return x.AllowDisconnect
+	}
+	return false
+}
+
+type StopUnitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopUnitResponse) Reset() {
+	*x = StopUnitResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopUnitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopUnitResponse) ProtoMessage() {}
+
+func (x *StopUnitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopUnitResponse.ProtoReflect.Descriptor instead.
+func (*StopUnitResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{83}
+}
+
+type Unit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	LoadState     string                 `protobuf:"bytes,3,opt,name=load_state,json=loadState,proto3" json:"load_state,omitempty"`
+	ActiveState   string                 `protobuf:"bytes,4,opt,name=active_state,json=activeState,proto3" json:"active_state,omitempty"`
+	SubState      string                 `protobuf:"bytes,5,opt,name=sub_state,json=subState,proto3" json:"sub_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unit) Reset() {
+	*x = Unit{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unit) ProtoMessage() {}
+
+func (x *Unit) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unit.ProtoReflect.Descriptor instead.
+func (*Unit) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *Unit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Unit) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Unit) GetLoadState() string {
+	if x != nil {
+		return x.LoadState
+	}
+	return ""
+}
+
+func (x *Unit) GetActiveState() string {
+	if x != nil {
+		return x.ActiveState
+	}
+	return ""
+}
+
+func (x *Unit) GetSubState() string {
+	if x != nil {
+		return x.SubState
+	}
+	return ""
+}
+
+type UnmountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Where         string                 `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
+	Lazy          bool                   `protobuf:"varint,2,opt,name=lazy,proto3" json:"lazy,omitempty"`
+	Forget        bool                   `protobuf:"varint,3,opt,name=forget,proto3" json:"forget,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnmountRequest) Reset() {
+	*x = UnmountRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnmountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnmountRequest) ProtoMessage() {}
+
+func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
+func (*UnmountRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *UnmountRequest) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *UnmountRequest) GetLazy() bool {
+	if x != nil {
+		return x.Lazy
+	}
+	return false
+}
+
+func (x *UnmountRequest) GetForget() bool {
+	if x != nil {
+		return x.Forget
+	}
+	return false
+}
+
+type UnmountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnmountResponse) Reset() {
+	*x = UnmountResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnmountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnmountResponse) ProtoMessage() {}
+
+func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnmountResponse.ProtoReflect.Descriptor instead.
+func (*UnmountResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{86}
+}
+
 var File_trident_machine_v1_api_proto protoreflect.FileDescriptor
 
 const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctrident/machine/v1/api.proto\x12\x12trident.machine.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n" +
+	"\x1ctrident/machine/v1/api.proto\x12\x12trident.machine.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n" +
+	"\x0eBpfInstruction\x12\n" +
+	"\n" +
+	"\x02op\x18\x01 \x01(\r\x12\n" +
+	"\n" +
+	"\x02jt\x18\x02 \x01(\r\x12\n" +
+	"\n" +
+	"\x02jf\x18\x03 \x01(\r\x12\t\n" +
+	"\x01k\x18\x04 \x01(\r\"\xc1\x01\n" +
+	"\x0eCaptureRequest\x12\x11\n" +
+	"\tinterface\x18\x01 \x01(\t\x12\x13\n" +
+	"\vpromiscuous\x18\x02 \x01(\b\x12\x13\n" +
+	"\vsnap_length\x18\x03 \x01(\x05\x122\n" +
+	"\x06filter\x18\x04 \x03(\v2\".trident.machine.v1.BpfInstruction\x12\x11\n" +
+	"\tmax_bytes\x18\x05 \x01(\x03\x12+\n" +
+	"\bmax_time\x18\x06 \x01(\v2\x19.google.protobuf.Duration\"0\n" +
+	"\x0fCaptureResponse\x12\f\n" +
+	"\x04data\x18\x01 \x01(\f\x12\x0f\n" +
+	"\adropped\x18\x02 \x01(\x04\"3\n" +
+	"\x10CopyFilesRequest\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\x12\x11\n" +
+	"\tmax_bytes\x18\x02 \x01(\x03\"P\n" +
+	"\x11CopyFilesResponse\x12\f\n" +
+	"\x04data\x18\x01 \x01(\f\x12-\n" +
+	"\askipped\x18\x02 \x03(\v2\x1c.trident.machine.v1.FileInfo\"\xc3\x01\n" +
 	"\x03Cpu\x12\x0e\n" +
 	"\x06number\x18\x01 \x01(\r\x12\x13\n" +
 	"\vmodel_index\x18\x02 \x01(\r\x12\x17\n" +
@@ -3523,7 +6753,44 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\fdiscard_time\x18\x0f \x01(\v2\x19.google.protobuf.Duration\x12\x0f\n" +
 	"\aflushes\x18\x10 \x01(\x04\x12-\n" +
 	"\n" +
-	"flush_time\x18\x11 \x01(\v2\x19.google.protobuf.Duration\"#\n" +
+	"flush_time\x18\x11 \x01(\v2\x19.google.protobuf.Duration\"/\n" +
+	"\x10DiskUsageRequest\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\x12\r\n" +
+	"\x05depth\x18\x02 \x01(\x05\"\\\n" +
+	"\x11DiskUsageResponse\x120\n" +
+	"\afolders\x18\x01 \x03(\v2\x1f.trident.machine.v1.FolderUsage\x12\x15\n" +
+	"\ris_incomplete\x18\x02 \x01(\b\"\\\n" +
+	"\fDmesgRequest\x12\f\n" +
+	"\x04tail\x18\x01 \x01(\x05\x12\x0e\n" +
+	"\x06follow\x18\x02 \x01(\b\x12\x1b\n" +
+	"\x0eafter_sequence\x18\x03 \x01(\x04H\x00\x88\x01\x01B\x11\n" +
+	"\x0f_after_sequence\"B\n" +
+	"\rDmesgResponse\x121\n" +
+	"\arecords\x18\x01 \x03(\v2 .trident.machine.v1.KernelRecord\"J\n" +
+	"\rEventsRequest\x12\x16\n" +
+	"\x0eafter_sequence\x18\x01 \x01(\x04\x12\x11\n" +
+	"\tstream_id\x18\x02 \x01(\t\x12\x0e\n" +
+	"\x06follow\x18\x03 \x01(\b\"_\n" +
+	"\x0eEventsResponse\x12\x11\n" +
+	"\tstream_id\x18\x01 \x01(\t\x12,\n" +
+	"\x05event\x18\x02 \x01(\v2\x1d.trident.machine.v1.HostEvent\x12\f\n" +
+	"\x04lost\x18\x03 \x01(\b\"\xdd\x01\n" +
+	"\bFileInfo\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\x12*\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x1c.trident.machine.v1.FileType\x12\f\n" +
+	"\x04size\x18\x03 \x01(\x03\x12\f\n" +
+	"\x04used\x18\x04 \x01(\x03\x12\f\n" +
+	"\x04mode\x18\x05 \x01(\r\x12\v\n" +
+	"\x03uid\x18\x06 \x01(\r\x12\v\n" +
+	"\x03gid\x18\a \x01(\r\x12/\n" +
+	"\vmodify_time\x18\b \x01(\v2\x1a.google.protobuf.Timestamp\x12\x13\n" +
+	"\vlink_target\x18\t \x01(\t\x12\r\n" +
+	"\x05error\x18\n" +
+	" \x01(\t\"8\n" +
+	"\vFolderUsage\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\x12\f\n" +
+	"\x04used\x18\x02 \x01(\x03\x12\r\n" +
+	"\x05files\x18\x03 \x01(\x03\"#\n" +
 	"\x13GetArgumentsRequest\x12\f\n" +
 	"\x04pids\x18\x01 \x03(\x05\"O\n" +
 	"\x14GetArgumentsResponse\x127\n" +
@@ -3700,10 +6967,76 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\amachine\x18\x05 \x01(\t\x12\r\n" +
 	"\x05os_id\x18\x06 \x01(\t\x12\x15\n" +
 	"\ros_version_id\x18\a \x01(\t\x12\x16\n" +
-	"\x0eos_pretty_name\x18\b \x01(\t\"\x12\n" +
+	"\x0eos_pretty_name\x18\b \x01(\t\"b\n" +
+	"\x06Holder\x12,\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1e.trident.machine.v1.HolderKind\x12\v\n" +
+	"\x03pid\x18\x02 \x01(\x05\x12\x0f\n" +
+	"\acommand\x18\x03 \x01(\t\x12\f\n" +
+	"\x04path\x18\x04 \x01(\t\"\x97\x01\n" +
+	"\tHostEvent\x12\x10\n" +
+	"\bsequence\x18\x01 \x01(\x04\x12(\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.Timestamp\x12/\n" +
+	"\x04kind\x18\x03 \x01(\x0e2!.trident.machine.v1.HostEventKind\x12\x0f\n" +
+	"\asubject\x18\x04 \x01(\t\x12\f\n" +
+	"\x04text\x18\x05 \x01(\t\"\xcb\x02\n" +
+	"\fJournalEntry\x12\x0e\n" +
+	"\x06cursor\x18\x01 \x01(\t\x12(\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.Timestamp\x12,\n" +
+	"\tmonotonic\x18\x03 \x01(\v2\x19.google.protobuf.Duration\x12\x0f\n" +
+	"\aboot_id\x18\x04 \x01(\t\x12\f\n" +
+	"\x04unit\x18\x05 \x01(\t\x12\x12\n" +
+	"\n" +
+	"identifier\x18\x06 \x01(\t\x12\v\n" +
+	"\x03pid\x18\a \x01(\x03\x12\x15\n" +
+	"\bpriority\x18\b \x01(\x05H\x00\x88\x01\x01\x12\x0f\n" +
+	"\amessage\x18\t \x01(\t\x12\x15\n" +
+	"\rmessage_bytes\x18\n" +
+	" \x01(\f\x120\n" +
+	"\x06fields\x18\v \x03(\v2 .trident.machine.v1.JournalField\x12\x15\n" +
+	"\romitted_bytes\x18\f \x01(\x03B\v\n" +
+	"\t_priority\"+\n" +
+	"\fJournalField\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\x12\r\n" +
+	"\x05value\x18\x02 \x01(\f\"\x85\x02\n" +
+	"\x0eJournalRequest\x12\r\n" +
+	"\x05units\x18\x01 \x03(\t\x12\x19\n" +
+	"\fmax_priority\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12)\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.Timestamp\x12)\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.Timestamp\x12\f\n" +
+	"\x04boot\x18\x05 \x01(\t\x12\f\n" +
+	"\x04grep\x18\x06 \x01(\t\x12\x14\n" +
+	"\fafter_cursor\x18\a \x01(\t\x12\f\n" +
+	"\x04tail\x18\b \x01(\x05\x12\x0e\n" +
+	"\x06follow\x18\t \x01(\b\x12\x12\n" +
+	"\n" +
+	"all_fields\x18\n" +
+	" \x01(\bB\x0f\n" +
+	"\r_max_priority\"D\n" +
+	"\x0fJournalResponse\x121\n" +
+	"\aentries\x18\x01 \x03(\v2 .trident.machine.v1.JournalEntry\"\xbc\x01\n" +
+	"\fKernelRecord\x12\x10\n" +
+	"\bsequence\x18\x01 \x01(\x04\x12-\n" +
+	"\n" +
+	"since_boot\x18\x02 \x01(\v2\x19.google.protobuf.Duration\x12(\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x10\n" +
+	"\bpriority\x18\x04 \x01(\x05\x12\x10\n" +
+	"\bfacility\x18\x05 \x01(\x05\x12\x0f\n" +
+	"\amessage\x18\x06 \x01(\t\x12\f\n" +
+	"\x04lost\x18\a \x01(\b\"\x12\n" +
 	"\x10ListDisksRequest\"<\n" +
 	"\x11ListDisksResponse\x12'\n" +
-	"\x05disks\x18\x01 \x03(\v2\x18.trident.machine.v1.Disk\"\x13\n" +
+	"\x05disks\x18\x01 \x03(\v2\x18.trident.machine.v1.Disk\"/\n" +
+	"\x10ListFilesRequest\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\x12\r\n" +
+	"\x05depth\x18\x02 \x01(\x05\"V\n" +
+	"\x11ListFilesResponse\x12+\n" +
+	"\x05files\x18\x01 \x03(\v2\x1c.trident.machine.v1.FileInfo\x12\x14\n" +
+	"\fis_truncated\x18\x02 \x01(\b\"#\n" +
+	"\x12ListHoldersRequest\x12\r\n" +
+	"\x05where\x18\x01 \x01(\t\"U\n" +
+	"\x13ListHoldersResponse\x12+\n" +
+	"\aholders\x18\x01 \x03(\v2\x1a.trident.machine.v1.Holder\x12\x11\n" +
+	"\ttruncated\x18\x02 \x01(\b\"\x13\n" +
 	"\x11ListMountsRequest\"D\n" +
 	"\x12ListMountsResponse\x12.\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x1e.trident.machine.v1.MountPoint\"\x1b\n" +
@@ -3713,13 +7046,22 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\x14ListProcessesRequest\x12\f\n" +
 	"\x04pids\x18\x01 \x03(\x05\"G\n" +
 	"\x15ListProcessesResponse\x12.\n" +
-	"\tprocesses\x18\x01 \x03(\v2\x1b.trident.machine.v1.Process\"\x94\x01\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x1b.trident.machine.v1.Process\"\x13\n" +
+	"\x11ListSharesRequest\"?\n" +
+	"\x12ListSharesResponse\x12)\n" +
+	"\x06shares\x18\x01 \x03(\v2\x19.trident.machine.v1.Share\"\x94\x01\n" +
 	"\x12ListSocketsRequest\x125\n" +
 	"\tprotocols\x18\x01 \x03(\x0e2\".trident.machine.v1.SocketProtocol\x12/\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x1f.trident.machine.v1.SocketState\x12\x16\n" +
 	"\x0ewith_processes\x18\x03 \x01(\b\"B\n" +
 	"\x13ListSocketsResponse\x12+\n" +
-	"\asockets\x18\x01 \x03(\v2\x1a.trident.machine.v1.Socket\"\xb4\x02\n" +
+	"\asockets\x18\x01 \x03(\v2\x1a.trident.machine.v1.Socket\"4\n" +
+	"\x10ListUnitsRequest\x12\x10\n" +
+	"\bpatterns\x18\x01 \x03(\t\x12\x0e\n" +
+	"\x06states\x18\x02 \x03(\t\"M\n" +
+	"\x11ListUnitsResponse\x12'\n" +
+	"\x05units\x18\x01 \x03(\v2\x18.trident.machine.v1.Unit\x12\x0f\n" +
+	"\aomitted\x18\x02 \x01(\x05\"\xb4\x02\n" +
 	"\n" +
 	"MountPoint\x12\x0e\n" +
 	"\x06source\x18\x01 \x01(\t\x12\x0e\n" +
@@ -3742,7 +7084,17 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"_availableB\b\n" +
 	"\x06_filesB\r\n" +
-	"\v_files_free\"\xb4\x02\n" +
+	"\v_files_free\"\x99\x01\n" +
+	"\fMountRequest\x12\f\n" +
+	"\x04what\x18\x01 \x01(\t\x12\r\n" +
+	"\x05where\x18\x02 \x01(\t\x12\f\n" +
+	"\x04type\x18\x03 \x01(\t\x12\x0f\n" +
+	"\aoptions\x18\x04 \x03(\t\x12\x12\n" +
+	"\n" +
+	"persistent\x18\x05 \x01(\b\x129\n" +
+	"\vcredentials\x18\x06 \x01(\v2$.trident.machine.v1.ShareCredentials\"\x1d\n" +
+	"\rMountResponse\x12\f\n" +
+	"\x04unit\x18\x01 \x01(\t\"\xb4\x02\n" +
 	"\rNetworkDevice\x12\f\n" +
 	"\x04name\x18\x01 \x01(\t\x12\r\n" +
 	"\x05index\x18\x02 \x01(\r\x12\f\n" +
@@ -3792,7 +7144,54 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\x10ProcessArguments\x12\v\n" +
 	"\x03pid\x18\x01 \x01(\x05\x12\x11\n" +
 	"\targuments\x18\x02 \x03(\t\x12\x14\n" +
-	"\fis_truncated\x18\x03 \x01(\b\"\xbc\x02\n" +
+	"\fis_truncated\x18\x03 \x01(\b\"B\n" +
+	"\x0fReadFileRequest\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\x12\x0e\n" +
+	"\x06offset\x18\x02 \x01(\x03\x12\x11\n" +
+	"\tmax_bytes\x18\x03 \x01(\x03\"b\n" +
+	"\x10ReadFileResponse\x12*\n" +
+	"\x04file\x18\x01 \x01(\v2\x1c.trident.machine.v1.FileInfo\x12\f\n" +
+	"\x04data\x18\x02 \x01(\f\x12\x14\n" +
+	"\fis_truncated\x18\x03 \x01(\b\"*\n" +
+	"\rRebootRequest\x12\x19\n" +
+	"\x11ignore_inhibitors\x18\x01 \x01(\b\"\x10\n" +
+	"\x0eRebootResponse\"<\n" +
+	"\x12RestartUnitRequest\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\x12\x18\n" +
+	"\x10allow_disconnect\x18\x02 \x01(\b\"\x15\n" +
+	"\x13RestartUnitResponse\"v\n" +
+	"\x05Share\x12\f\n" +
+	"\x04what\x18\x01 \x01(\t\x12\r\n" +
+	"\x05where\x18\x02 \x01(\t\x12\f\n" +
+	"\x04type\x18\x03 \x01(\t\x12\x0f\n" +
+	"\aoptions\x18\x04 \x03(\t\x12\x0f\n" +
+	"\amounted\x18\x05 \x01(\b\x12\x12\n" +
+	"\n" +
+	"persistent\x18\x06 \x01(\b\x12\f\n" +
+	"\x04unit\x18\a \x01(\t\"F\n" +
+	"\x10ShareCredentials\x12\x10\n" +
+	"\busername\x18\x01 \x01(\t\x12\x10\n" +
+	"\bpassword\x18\x02 \x01(\t\x12\x0e\n" +
+	"\x06domain\x18\x03 \x01(\t\"\x1f\n" +
+	"\x0fShowUnitRequest\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\"\xba\x02\n" +
+	"\x10ShowUnitResponse\x12&\n" +
+	"\x04unit\x18\x01 \x01(\v2\x18.trident.machine.v1.Unit\x12\r\n" +
+	"\x05names\x18\x02 \x03(\t\x12\x15\n" +
+	"\rfragment_path\x18\x03 \x01(\t\x12\x17\n" +
+	"\x0funit_file_state\x18\x04 \x01(\t\x12\x0e\n" +
+	"\x06result\x18\x05 \x01(\t\x12\x10\n" +
+	"\brestarts\x18\x06 \x01(\r\x12\x10\n" +
+	"\bmain_pid\x18\a \x01(\r\x12\x15\n" +
+	"\rinvocation_id\x18\b \x01(\t\x125\n" +
+	"\x11state_change_time\x18\t \x01(\v2\x1a.google.protobuf.Timestamp\x12\x19\n" +
+	"\fmemory_bytes\x18\n" +
+	" \x01(\x04H\x00\x88\x01\x01\x12\x11\n" +
+	"\tprotected\x18\v \x01(\tB\x0f\n" +
+	"\r_memory_bytes\",\n" +
+	"\x0fShutdownRequest\x12\x19\n" +
+	"\x11ignore_inhibitors\x18\x01 \x01(\b\"\x12\n" +
+	"\x10ShutdownResponse\"\xbc\x02\n" +
 	"\x06Socket\x124\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2\".trident.machine.v1.SocketProtocol\x12\x0f\n" +
 	"\ais_ipv6\x18\x02 \x01(\b\x12.\n" +
@@ -3809,7 +7208,30 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	" \x01(\r\x12\r\n" +
 	"\x05inode\x18\v \x01(\x04\x12\v\n" +
 	"\x03pid\x18\f \x01(\x05\x12\x0f\n" +
-	"\acommand\x18\r \x01(\t*\xc6\x01\n" +
+	"\acommand\x18\r \x01(\t\" \n" +
+	"\x10StartUnitRequest\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\"\x13\n" +
+	"\x11StartUnitResponse\"\x1f\n" +
+	"\x0fStatFileRequest\x12\f\n" +
+	"\x04path\x18\x01 \x01(\t\">\n" +
+	"\x10StatFileResponse\x12*\n" +
+	"\x04file\x18\x01 \x01(\v2\x1c.trident.machine.v1.FileInfo\"9\n" +
+	"\x0fStopUnitRequest\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\x12\x18\n" +
+	"\x10allow_disconnect\x18\x02 \x01(\b\"\x12\n" +
+	"\x10StopUnitResponse\"f\n" +
+	"\x04Unit\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\x12\x13\n" +
+	"\vdescription\x18\x02 \x01(\t\x12\x12\n" +
+	"\n" +
+	"load_state\x18\x03 \x01(\t\x12\x14\n" +
+	"\factive_state\x18\x04 \x01(\t\x12\x11\n" +
+	"\tsub_state\x18\x05 \x01(\t\"=\n" +
+	"\x0eUnmountRequest\x12\r\n" +
+	"\x05where\x18\x01 \x01(\t\x12\f\n" +
+	"\x04lazy\x18\x02 \x01(\b\x12\x0e\n" +
+	"\x06forget\x18\x03 \x01(\b\"\x11\n" +
+	"\x0fUnmountResponse*\xc6\x01\n" +
 	"\tBlockKind\x12\x1a\n" +
 	"\x16BLOCK_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fBLOCK_KIND_DISK\x10\x01\x12\x18\n" +
@@ -3818,7 +7240,33 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\x0fBLOCK_KIND_RAID\x10\x04\x12\x15\n" +
 	"\x11BLOCK_KIND_MAPPED\x10\x05\x12\x16\n" +
 	"\x12BLOCK_KIND_OPTICAL\x10\x06\x12\x15\n" +
-	"\x11BLOCK_KIND_MEMORY\x10\a*\xd4\x01\n" +
+	"\x11BLOCK_KIND_MEMORY\x10\a*}\n" +
+	"\bFileType\x12\x19\n" +
+	"\x15FILE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11FILE_TYPE_REGULAR\x10\x01\x12\x14\n" +
+	"\x10FILE_TYPE_FOLDER\x10\x02\x12\x12\n" +
+	"\x0eFILE_TYPE_LINK\x10\x03\x12\x15\n" +
+	"\x11FILE_TYPE_SPECIAL\x10\x04*\xa0\x02\n" +
+	"\n" +
+	"HolderKind\x12\x1b\n" +
+	"\x17HOLDER_KIND_UNSPECIFIED\x10\x00\x12!\n" +
+	"\x1dHOLDER_KIND_WORKING_DIRECTORY\x10\x01\x12\x1e\n" +
+	"\x1aHOLDER_KIND_ROOT_DIRECTORY\x10\x02\x12\x17\n" +
+	"\x13HOLDER_KIND_PROGRAM\x10\x03\x12\x19\n" +
+	"\x15HOLDER_KIND_OPEN_FILE\x10\x04\x12\x1b\n" +
+	"\x17HOLDER_KIND_MAPPED_FILE\x10\x05\x12\x15\n" +
+	"\x11HOLDER_KIND_MOUNT\x10\x06\x12\x14\n" +
+	"\x10HOLDER_KIND_SWAP\x10\a\x12\x1b\n" +
+	"\x17HOLDER_KIND_LOOP_DEVICE\x10\b\x12\x17\n" +
+	"\x13HOLDER_KIND_OVERLAY\x10\t*\xdd\x01\n" +
+	"\rHostEventKind\x12\x1f\n" +
+	"\x1bHOST_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14HOST_EVENT_KIND_BOOT\x10\x01\x12\x1d\n" +
+	"\x19HOST_EVENT_KIND_OPERATION\x10\x02\x12\x1f\n" +
+	"\x1bHOST_EVENT_KIND_UNIT_FAILED\x10\x03\x12\x19\n" +
+	"\x15HOST_EVENT_KIND_MOUNT\x10\x04\x12\x1b\n" +
+	"\x17HOST_EVENT_KIND_UNMOUNT\x10\x05\x12\x19\n" +
+	"\x15HOST_EVENT_KIND_BLIND\x10\x06*\xd4\x01\n" +
 	"\tLinkState\x12\x1a\n" +
 	"\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12LINK_STATE_UNKNOWN\x10\x01\x12\x1a\n" +
@@ -3857,7 +7305,29 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\x15SOCKET_STATE_LAST_ACK\x10\t\x12\x17\n" +
 	"\x13SOCKET_STATE_LISTEN\x10\n" +
 	"\x12\x18\n" +
-	"\x14SOCKET_STATE_CLOSING\x10\v2\xa1\t\n" +
+	"\x14SOCKET_STATE_CLOSING\x10\v2h\n" +
+	"\x0eCaptureService\x12V\n" +
+	"\aCapture\x12\".trident.machine.v1.CaptureRequest\x1a#.trident.machine.v1.CaptureResponse(\x000\x012\xdd\x03\n" +
+	"\vFileService\x12\\\n" +
+	"\tCopyFiles\x12$.trident.machine.v1.CopyFilesRequest\x1a%.trident.machine.v1.CopyFilesResponse(\x000\x01\x12\\\n" +
+	"\tDiskUsage\x12$.trident.machine.v1.DiskUsageRequest\x1a%.trident.machine.v1.DiskUsageResponse(\x000\x00\x12\\\n" +
+	"\tListFiles\x12$.trident.machine.v1.ListFilesRequest\x1a%.trident.machine.v1.ListFilesResponse(\x000\x01\x12Y\n" +
+	"\bReadFile\x12#.trident.machine.v1.ReadFileRequest\x1a$.trident.machine.v1.ReadFileResponse(\x000\x01\x12Y\n" +
+	"\bStatFile\x12#.trident.machine.v1.StatFileRequest\x1a$.trident.machine.v1.StatFileResponse(\x000\x002\x8b\x02\n" +
+	"\n" +
+	"LogService\x12P\n" +
+	"\x05Dmesg\x12 .trident.machine.v1.DmesgRequest\x1a!.trident.machine.v1.DmesgResponse(\x000\x01\x12S\n" +
+	"\x06Events\x12!.trident.machine.v1.EventsRequest\x1a\".trident.machine.v1.EventsResponse(\x000\x01\x12V\n" +
+	"\aJournal\x12\".trident.machine.v1.JournalRequest\x1a#.trident.machine.v1.JournalResponse(\x000\x012\xfd\x02\n" +
+	"\fMountService\x12b\n" +
+	"\vListHolders\x12&.trident.machine.v1.ListHoldersRequest\x1a'.trident.machine.v1.ListHoldersResponse(\x000\x00\x12_\n" +
+	"\n" +
+	"ListShares\x12%.trident.machine.v1.ListSharesRequest\x1a&.trident.machine.v1.ListSharesResponse(\x000\x00\x12P\n" +
+	"\x05Mount\x12 .trident.machine.v1.MountRequest\x1a!.trident.machine.v1.MountResponse(\x000\x00\x12V\n" +
+	"\aUnmount\x12\".trident.machine.v1.UnmountRequest\x1a#.trident.machine.v1.UnmountResponse(\x000\x002\xbe\x01\n" +
+	"\fPowerService\x12S\n" +
+	"\x06Reboot\x12!.trident.machine.v1.RebootRequest\x1a\".trident.machine.v1.RebootResponse(\x000\x00\x12Y\n" +
+	"\bShutdown\x12#.trident.machine.v1.ShutdownRequest\x1a$.trident.machine.v1.ShutdownResponse(\x000\x002\xa1\t\n" +
 	"\rSystemService\x12e\n" +
 	"\fGetArguments\x12'.trident.machine.v1.GetArgumentsRequest\x1a(.trident.machine.v1.GetArgumentsResponse(\x000\x00\x12V\n" +
 	"\aGetCpus\x12\".trident.machine.v1.GetCpusRequest\x1a#.trident.machine.v1.GetCpusResponse(\x000\x00\x12V\n" +
@@ -3872,7 +7342,13 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"ListMounts\x12%.trident.machine.v1.ListMountsRequest\x1a&.trident.machine.v1.ListMountsResponse(\x000\x00\x12w\n" +
 	"\x12ListNetworkDevices\x12-.trident.machine.v1.ListNetworkDevicesRequest\x1a..trident.machine.v1.ListNetworkDevicesResponse(\x000\x00\x12h\n" +
 	"\rListProcesses\x12(.trident.machine.v1.ListProcessesRequest\x1a).trident.machine.v1.ListProcessesResponse(\x000\x01\x12b\n" +
-	"\vListSockets\x12&.trident.machine.v1.ListSocketsRequest\x1a'.trident.machine.v1.ListSocketsResponse(\x000\x01B8Z6example.com/foreign/stubs/trident/machine/v1;machinev1b\x06proto3"
+	"\vListSockets\x12&.trident.machine.v1.ListSocketsRequest\x1a'.trident.machine.v1.ListSocketsResponse(\x000\x012\xe3\x03\n" +
+	"\vUnitService\x12\\\n" +
+	"\tListUnits\x12$.trident.machine.v1.ListUnitsRequest\x1a%.trident.machine.v1.ListUnitsResponse(\x000\x00\x12b\n" +
+	"\vRestartUnit\x12&.trident.machine.v1.RestartUnitRequest\x1a'.trident.machine.v1.RestartUnitResponse(\x000\x00\x12Y\n" +
+	"\bShowUnit\x12#.trident.machine.v1.ShowUnitRequest\x1a$.trident.machine.v1.ShowUnitResponse(\x000\x00\x12\\\n" +
+	"\tStartUnit\x12$.trident.machine.v1.StartUnitRequest\x1a%.trident.machine.v1.StartUnitResponse(\x000\x00\x12Y\n" +
+	"\bStopUnit\x12#.trident.machine.v1.StopUnitRequest\x1a$.trident.machine.v1.StopUnitResponse(\x000\x00B8Z6example.com/foreign/stubs/trident/machine/v1;machinev1b\x06proto3"
 
 var (
 	file_trident_machine_v1_api_proto_rawDescOnce sync.Once
@@ -3886,124 +7362,246 @@ func file_trident_machine_v1_api_proto_rawDescGZIP() []byte {
 	return file_trident_machine_v1_api_proto_rawDescData
 }
 
-var file_trident_machine_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_trident_machine_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_trident_machine_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_trident_machine_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_trident_machine_v1_api_proto_goTypes = []any{
 	(BlockKind)(0),                     // 0: trident.machine.v1.BlockKind
-	(LinkState)(0),                     // 1: trident.machine.v1.LinkState
-	(ProcessState)(0),                  // 2: trident.machine.v1.ProcessState
-	(SocketProtocol)(0),                // 3: trident.machine.v1.SocketProtocol
-	(SocketState)(0),                   // 4: trident.machine.v1.SocketState
-	(*Cpu)(nil),                        // 5: trident.machine.v1.Cpu
-	(*CpuModel)(nil),                   // 6: trident.machine.v1.CpuModel
-	(*CpuStat)(nil),                    // 7: trident.machine.v1.CpuStat
-	(*CpuTimes)(nil),                   // 8: trident.machine.v1.CpuTimes
-	(*Disk)(nil),                       // 9: trident.machine.v1.Disk
-	(*DiskStatistics)(nil),             // 10: trident.machine.v1.DiskStatistics
-	(*GetArgumentsRequest)(nil),        // 11: trident.machine.v1.GetArgumentsRequest
-	(*GetArgumentsResponse)(nil),       // 12: trident.machine.v1.GetArgumentsResponse
-	(*GetCpusRequest)(nil),             // 13: trident.machine.v1.GetCpusRequest
-	(*GetCpusResponse)(nil),            // 14: trident.machine.v1.GetCpusResponse
-	(*GetLoadRequest)(nil),             // 15: trident.machine.v1.GetLoadRequest
-	(*GetLoadResponse)(nil),            // 16: trident.machine.v1.GetLoadResponse
-	(*GetMemoryRequest)(nil),           // 17: trident.machine.v1.GetMemoryRequest
-	(*GetMemoryResponse)(nil),          // 18: trident.machine.v1.GetMemoryResponse
-	(*GetStatRequest)(nil),             // 19: trident.machine.v1.GetStatRequest
-	(*GetStatResponse)(nil),            // 20: trident.machine.v1.GetStatResponse
-	(*GetUptimeRequest)(nil),           // 21: trident.machine.v1.GetUptimeRequest
-	(*GetUptimeResponse)(nil),          // 22: trident.machine.v1.GetUptimeResponse
-	(*GetVersionRequest)(nil),          // 23: trident.machine.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),         // 24: trident.machine.v1.GetVersionResponse
-	(*ListDisksRequest)(nil),           // 25: trident.machine.v1.ListDisksRequest
-	(*ListDisksResponse)(nil),          // 26: trident.machine.v1.ListDisksResponse
-	(*ListMountsRequest)(nil),          // 27: trident.machine.v1.ListMountsRequest
-	(*ListMountsResponse)(nil),         // 28: trident.machine.v1.ListMountsResponse
-	(*ListNetworkDevicesRequest)(nil),  // 29: trident.machine.v1.ListNetworkDevicesRequest
-	(*ListNetworkDevicesResponse)(nil), // 30: trident.machine.v1.ListNetworkDevicesResponse
-	(*ListProcessesRequest)(nil),       // 31: trident.machine.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),      // 32: trident.machine.v1.ListProcessesResponse
-	(*ListSocketsRequest)(nil),         // 33: trident.machine.v1.ListSocketsRequest
-	(*ListSocketsResponse)(nil),        // 34: trident.machine.v1.ListSocketsResponse
-	(*MountPoint)(nil),                 // 35: trident.machine.v1.MountPoint
-	(*NetworkDevice)(nil),              // 36: trident.machine.v1.NetworkDevice
-	(*NetworkStatistics)(nil),          // 37: trident.machine.v1.NetworkStatistics
-	(*Process)(nil),                    // 38: trident.machine.v1.Process
-	(*ProcessArguments)(nil),           // 39: trident.machine.v1.ProcessArguments
-	(*Socket)(nil),                     // 40: trident.machine.v1.Socket
-	(*durationpb.Duration)(nil),        // 41: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 42: google.protobuf.Timestamp
+	(FileType)(0),                      // 1: trident.machine.v1.FileType
+	(HolderKind)(0),                    // 2: trident.machine.v1.HolderKind
+	(HostEventKind)(0),                 // 3: trident.machine.v1.HostEventKind
+	(LinkState)(0),                     // 4: trident.machine.v1.LinkState
+	(ProcessState)(0),                  // 5: trident.machine.v1.ProcessState
+	(SocketProtocol)(0),                // 6: trident.machine.v1.SocketProtocol
+	(SocketState)(0),                   // 7: trident.machine.v1.SocketState
+	(*BpfInstruction)(nil),             // 8: trident.machine.v1.BpfInstruction
+	(*CaptureRequest)(nil),             // 9: trident.machine.v1.CaptureRequest
+	(*CaptureResponse)(nil),            // 10: trident.machine.v1.CaptureResponse
+	(*CopyFilesRequest)(nil),           // 11: trident.machine.v1.CopyFilesRequest
+	(*CopyFilesResponse)(nil),          // 12: trident.machine.v1.CopyFilesResponse
+	(*Cpu)(nil),                        // 13: trident.machine.v1.Cpu
+	(*CpuModel)(nil),                   // 14: trident.machine.v1.CpuModel
+	(*CpuStat)(nil),                    // 15: trident.machine.v1.CpuStat
+	(*CpuTimes)(nil),                   // 16: trident.machine.v1.CpuTimes
+	(*Disk)(nil),                       // 17: trident.machine.v1.Disk
+	(*DiskStatistics)(nil),             // 18: trident.machine.v1.DiskStatistics
+	(*DiskUsageRequest)(nil),           // 19: trident.machine.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),          // 20: trident.machine.v1.DiskUsageResponse
+	(*DmesgRequest)(nil),               // 21: trident.machine.v1.DmesgRequest
+	(*DmesgResponse)(nil),              // 22: trident.machine.v1.DmesgResponse
+	(*EventsRequest)(nil),              // 23: trident.machine.v1.EventsRequest
+	(*EventsResponse)(nil),             // 24: trident.machine.v1.EventsResponse
+	(*FileInfo)(nil),                   // 25: trident.machine.v1.FileInfo
+	(*FolderUsage)(nil),                // 26: trident.machine.v1.FolderUsage
+	(*GetArgumentsRequest)(nil),        // 27: trident.machine.v1.GetArgumentsRequest
+	(*GetArgumentsResponse)(nil),       // 28: trident.machine.v1.GetArgumentsResponse
+	(*GetCpusRequest)(nil),             // 29: trident.machine.v1.GetCpusRequest
+	(*GetCpusResponse)(nil),            // 30: trident.machine.v1.GetCpusResponse
+	(*GetLoadRequest)(nil),             // 31: trident.machine.v1.GetLoadRequest
+	(*GetLoadResponse)(nil),            // 32: trident.machine.v1.GetLoadResponse
+	(*GetMemoryRequest)(nil),           // 33: trident.machine.v1.GetMemoryRequest
+	(*GetMemoryResponse)(nil),          // 34: trident.machine.v1.GetMemoryResponse
+	(*GetStatRequest)(nil),             // 35: trident.machine.v1.GetStatRequest
+	(*GetStatResponse)(nil),            // 36: trident.machine.v1.GetStatResponse
+	(*GetUptimeRequest)(nil),           // 37: trident.machine.v1.GetUptimeRequest
+	(*GetUptimeResponse)(nil),          // 38: trident.machine.v1.GetUptimeResponse
+	(*GetVersionRequest)(nil),          // 39: trident.machine.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),         // 40: trident.machine.v1.GetVersionResponse
+	(*Holder)(nil),                     // 41: trident.machine.v1.Holder
+	(*HostEvent)(nil),                  // 42: trident.machine.v1.HostEvent
+	(*JournalEntry)(nil),               // 43: trident.machine.v1.JournalEntry
+	(*JournalField)(nil),               // 44: trident.machine.v1.JournalField
+	(*JournalRequest)(nil),             // 45: trident.machine.v1.JournalRequest
+	(*JournalResponse)(nil),            // 46: trident.machine.v1.JournalResponse
+	(*KernelRecord)(nil),               // 47: trident.machine.v1.KernelRecord
+	(*ListDisksRequest)(nil),           // 48: trident.machine.v1.ListDisksRequest
+	(*ListDisksResponse)(nil),          // 49: trident.machine.v1.ListDisksResponse
+	(*ListFilesRequest)(nil),           // 50: trident.machine.v1.ListFilesRequest
+	(*ListFilesResponse)(nil),          // 51: trident.machine.v1.ListFilesResponse
+	(*ListHoldersRequest)(nil),         // 52: trident.machine.v1.ListHoldersRequest
+	(*ListHoldersResponse)(nil),        // 53: trident.machine.v1.ListHoldersResponse
+	(*ListMountsRequest)(nil),          // 54: trident.machine.v1.ListMountsRequest
+	(*ListMountsResponse)(nil),         // 55: trident.machine.v1.ListMountsResponse
+	(*ListNetworkDevicesRequest)(nil),  // 56: trident.machine.v1.ListNetworkDevicesRequest
+	(*ListNetworkDevicesResponse)(nil), // 57: trident.machine.v1.ListNetworkDevicesResponse
+	(*ListProcessesRequest)(nil),       // 58: trident.machine.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),      // 59: trident.machine.v1.ListProcessesResponse
+	(*ListSharesRequest)(nil),          // 60: trident.machine.v1.ListSharesRequest
+	(*ListSharesResponse)(nil),         // 61: trident.machine.v1.ListSharesResponse
+	(*ListSocketsRequest)(nil),         // 62: trident.machine.v1.ListSocketsRequest
+	(*ListSocketsResponse)(nil),        // 63: trident.machine.v1.ListSocketsResponse
+	(*ListUnitsRequest)(nil),           // 64: trident.machine.v1.ListUnitsRequest
+	(*ListUnitsResponse)(nil),          // 65: trident.machine.v1.ListUnitsResponse
+	(*MountPoint)(nil),                 // 66: trident.machine.v1.MountPoint
+	(*MountRequest)(nil),               // 67: trident.machine.v1.MountRequest
+	(*MountResponse)(nil),              // 68: trident.machine.v1.MountResponse
+	(*NetworkDevice)(nil),              // 69: trident.machine.v1.NetworkDevice
+	(*NetworkStatistics)(nil),          // 70: trident.machine.v1.NetworkStatistics
+	(*Process)(nil),                    // 71: trident.machine.v1.Process
+	(*ProcessArguments)(nil),           // 72: trident.machine.v1.ProcessArguments
+	(*ReadFileRequest)(nil),            // 73: trident.machine.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),           // 74: trident.machine.v1.ReadFileResponse
+	(*RebootRequest)(nil),              // 75: trident.machine.v1.RebootRequest
+	(*RebootResponse)(nil),             // 76: trident.machine.v1.RebootResponse
+	(*RestartUnitRequest)(nil),         // 77: trident.machine.v1.RestartUnitRequest
+	(*RestartUnitResponse)(nil),        // 78: trident.machine.v1.RestartUnitResponse
+	(*Share)(nil),                      // 79: trident.machine.v1.Share
+	(*ShareCredentials)(nil),           // 80: trident.machine.v1.ShareCredentials
+	(*ShowUnitRequest)(nil),            // 81: trident.machine.v1.ShowUnitRequest
+	(*ShowUnitResponse)(nil),           // 82: trident.machine.v1.ShowUnitResponse
+	(*ShutdownRequest)(nil),            // 83: trident.machine.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),           // 84: trident.machine.v1.ShutdownResponse
+	(*Socket)(nil),                     // 85: trident.machine.v1.Socket
+	(*StartUnitRequest)(nil),           // 86: trident.machine.v1.StartUnitRequest
+	(*StartUnitResponse)(nil),          // 87: trident.machine.v1.StartUnitResponse
+	(*StatFileRequest)(nil),            // 88: trident.machine.v1.StatFileRequest
+	(*StatFileResponse)(nil),           // 89: trident.machine.v1.StatFileResponse
+	(*StopUnitRequest)(nil),            // 90: trident.machine.v1.StopUnitRequest
+	(*StopUnitResponse)(nil),           // 91: trident.machine.v1.StopUnitResponse
+	(*Unit)(nil),                       // 92: trident.machine.v1.Unit
+	(*UnmountRequest)(nil),             // 93: trident.machine.v1.UnmountRequest
+	(*UnmountResponse)(nil),            // 94: trident.machine.v1.UnmountResponse
+	(*durationpb.Duration)(nil),        // 95: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 96: google.protobuf.Timestamp
 }
 var file_trident_machine_v1_api_proto_depIdxs = []int32{
-	8,  // 0: trident.machine.v1.CpuStat.times:type_name -> trident.machine.v1.CpuTimes
-	41, // 1: trident.machine.v1.CpuTimes.user:type_name -> google.protobuf.Duration
-	41, // 2: trident.machine.v1.CpuTimes.nice:type_name -> google.protobuf.Duration
-	41, // 3: trident.machine.v1.CpuTimes.system:type_name -> google.protobuf.Duration
-	41, // 4: trident.machine.v1.CpuTimes.idle:type_name -> google.protobuf.Duration
-	41, // 5: trident.machine.v1.CpuTimes.iowait:type_name -> google.protobuf.Duration
-	41, // 6: trident.machine.v1.CpuTimes.irq:type_name -> google.protobuf.Duration
-	41, // 7: trident.machine.v1.CpuTimes.soft_irq:type_name -> google.protobuf.Duration
-	41, // 8: trident.machine.v1.CpuTimes.steal:type_name -> google.protobuf.Duration
-	41, // 9: trident.machine.v1.CpuTimes.guest:type_name -> google.protobuf.Duration
-	41, // 10: trident.machine.v1.CpuTimes.guest_nice:type_name -> google.protobuf.Duration
-	0,  // 11: trident.machine.v1.Disk.kind:type_name -> trident.machine.v1.BlockKind
-	10, // 12: trident.machine.v1.Disk.statistics:type_name -> trident.machine.v1.DiskStatistics
-	41, // 13: trident.machine.v1.DiskStatistics.read_time:type_name -> google.protobuf.Duration
-	41, // 14: trident.machine.v1.DiskStatistics.write_time:type_name -> google.protobuf.Duration
-	41, // 15: trident.machine.v1.DiskStatistics.busy_time:type_name -> google.protobuf.Duration
-	41, // 16: trident.machine.v1.DiskStatistics.weighted_time:type_name -> google.protobuf.Duration
-	41, // 17: trident.machine.v1.DiskStatistics.discard_time:type_name -> google.protobuf.Duration
-	41, // 18: trident.machine.v1.DiskStatistics.flush_time:type_name -> google.protobuf.Duration
-	39, // 19: trident.machine.v1.GetArgumentsResponse.processes:type_name -> trident.machine.v1.ProcessArguments
-	5,  // 20: trident.machine.v1.GetCpusResponse.cpus:type_name -> trident.machine.v1.Cpu
-	6,  // 21: trident.machine.v1.GetCpusResponse.models:type_name -> trident.machine.v1.CpuModel
-	8,  // 22: trident.machine.v1.GetStatResponse.total:type_name -> trident.machine.v1.CpuTimes
-	7,  // 23: trident.machine.v1.GetStatResponse.cpus:type_name -> trident.machine.v1.CpuStat
-	42, // 24: trident.machine.v1.GetStatResponse.boot_time:type_name -> google.protobuf.Timestamp
-	41, // 25: trident.machine.v1.GetUptimeResponse.uptime:type_name -> google.protobuf.Duration
-	42, // 26: trident.machine.v1.GetUptimeResponse.boot_time:type_name -> google.protobuf.Timestamp
-	9,  // 27: trident.machine.v1.ListDisksResponse.disks:type_name -> trident.machine.v1.Disk
-	35, // 28: trident.machine.v1.ListMountsResponse.mounts:type_name -> trident.machine.v1.MountPoint
-	36, // 29: trident.machine.v1.ListNetworkDevicesResponse.devices:type_name -> trident.machine.v1.NetworkDevice
-	38, // 30: trident.machine.v1.ListProcessesResponse.processes:type_name -> trident.machine.v1.Process
-	3,  // 31: trident.machine.v1.ListSocketsRequest.protocols:type_name -> trident.machine.v1.SocketProtocol
-	4,  // 32: trident.machine.v1.ListSocketsRequest.states:type_name -> trident.machine.v1.SocketState
-	40, // 33: trident.machine.v1.ListSocketsResponse.sockets:type_name -> trident.machine.v1.Socket
-	1,  // 34: trident.machine.v1.NetworkDevice.state:type_name -> trident.machine.v1.LinkState
-	37, // 35: trident.machine.v1.NetworkDevice.statistics:type_name -> trident.machine.v1.NetworkStatistics
-	2,  // 36: trident.machine.v1.Process.state:type_name -> trident.machine.v1.ProcessState
-	41, // 37: trident.machine.v1.Process.cpu_time:type_name -> google.protobuf.Duration
-	42, // 38: trident.machine.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	3,  // 39: trident.machine.v1.Socket.protocol:type_name -> trident.machine.v1.SocketProtocol
-	4,  // 40: trident.machine.v1.Socket.state:type_name -> trident.machine.v1.SocketState
-	11, // 41: trident.machine.v1.SystemService.GetArguments:input_type -> trident.machine.v1.GetArgumentsRequest
-	13, // 42: trident.machine.v1.SystemService.GetCpus:input_type -> trident.machine.v1.GetCpusRequest
-	15, // 43: trident.machine.v1.SystemService.GetLoad:input_type -> trident.machine.v1.GetLoadRequest
-	17, // 44: trident.machine.v1.SystemService.GetMemory:input_type -> trident.machine.v1.GetMemoryRequest
-	19, // 45: trident.machine.v1.SystemService.GetStat:input_type -> trident.machine.v1.GetStatRequest
-	21, // 46: trident.machine.v1.SystemService.GetUptime:input_type -> trident.machine.v1.GetUptimeRequest
-	23, // 47: trident.machine.v1.SystemService.GetVersion:input_type -> trident.machine.v1.GetVersionRequest
-	25, // 48: trident.machine.v1.SystemService.ListDisks:input_type -> trident.machine.v1.ListDisksRequest
-	27, // 49: trident.machine.v1.SystemService.ListMounts:input_type -> trident.machine.v1.ListMountsRequest
-	29, // 50: trident.machine.v1.SystemService.ListNetworkDevices:input_type -> trident.machine.v1.ListNetworkDevicesRequest
-	31, // 51: trident.machine.v1.SystemService.ListProcesses:input_type -> trident.machine.v1.ListProcessesRequest
-	33, // 52: trident.machine.v1.SystemService.ListSockets:input_type -> trident.machine.v1.ListSocketsRequest
-	12, // 53: trident.machine.v1.SystemService.GetArguments:output_type -> trident.machine.v1.GetArgumentsResponse
-	14, // 54: trident.machine.v1.SystemService.GetCpus:output_type -> trident.machine.v1.GetCpusResponse
-	16, // 55: trident.machine.v1.SystemService.GetLoad:output_type -> trident.machine.v1.GetLoadResponse
-	18, // 56: trident.machine.v1.SystemService.GetMemory:output_type -> trident.machine.v1.GetMemoryResponse
-	20, // 57: trident.machine.v1.SystemService.GetStat:output_type -> trident.machine.v1.GetStatResponse
-	22, // 58: trident.machine.v1.SystemService.GetUptime:output_type -> trident.machine.v1.GetUptimeResponse
-	24, // 59: trident.machine.v1.SystemService.GetVersion:output_type -> trident.machine.v1.GetVersionResponse
-	26, // 60: trident.machine.v1.SystemService.ListDisks:output_type -> trident.machine.v1.ListDisksResponse
-	28, // 61: trident.machine.v1.SystemService.ListMounts:output_type -> trident.machine.v1.ListMountsResponse
-	30, // 62: trident.machine.v1.SystemService.ListNetworkDevices:output_type -> trident.machine.v1.ListNetworkDevicesResponse
-	32, // 63: trident.machine.v1.SystemService.ListProcesses:output_type -> trident.machine.v1.ListProcessesResponse
-	34, // 64: trident.machine.v1.SystemService.ListSockets:output_type -> trident.machine.v1.ListSocketsResponse
-	53, // [53:65] is the sub-list for method output_type
-	41, // [41:53] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	8,   // 0: trident.machine.v1.CaptureRequest.filter:type_name -> trident.machine.v1.BpfInstruction
+	95,  // 1: trident.machine.v1.CaptureRequest.max_time:type_name -> google.protobuf.Duration
+	25,  // 2: trident.machine.v1.CopyFilesResponse.skipped:type_name -> trident.machine.v1.FileInfo
+	16,  // 3: trident.machine.v1.CpuStat.times:type_name -> trident.machine.v1.CpuTimes
+	95,  // 4: trident.machine.v1.CpuTimes.user:type_name -> google.protobuf.Duration
+	95,  // 5: trident.machine.v1.CpuTimes.nice:type_name -> google.protobuf.Duration
+	95,  // 6: trident.machine.v1.CpuTimes.system:type_name -> google.protobuf.Duration
+	95,  // 7: trident.machine.v1.CpuTimes.idle:type_name -> google.protobuf.Duration
+	95,  // 8: trident.machine.v1.CpuTimes.iowait:type_name -> google.protobuf.Duration
+	95,  // 9: trident.machine.v1.CpuTimes.irq:type_name -> google.protobuf.Duration
+	95,  // 10: trident.machine.v1.CpuTimes.soft_irq:type_name -> google.protobuf.Duration
+	95,  // 11: trident.machine.v1.CpuTimes.steal:type_name -> google.protobuf.Duration
+	95,  // 12: trident.machine.v1.CpuTimes.guest:type_name -> google.protobuf.Duration
+	95,  // 13: trident.machine.v1.CpuTimes.guest_nice:type_name -> google.protobuf.Duration
+	0,   // 14: trident.machine.v1.Disk.kind:type_name -> trident.machine.v1.BlockKind
+	18,  // 15: trident.machine.v1.Disk.statistics:type_name -> trident.machine.v1.DiskStatistics
+	95,  // 16: trident.machine.v1.DiskStatistics.read_time:type_name -> google.protobuf.Duration
+	95,  // 17: trident.machine.v1.DiskStatistics.write_time:type_name -> google.protobuf.Duration
+	95,  // 18: trident.machine.v1.DiskStatistics.busy_time:type_name -> google.protobuf.Duration
+	95,  // 19: trident.machine.v1.DiskStatistics.weighted_time:type_name -> google.protobuf.Duration
+	95,  // 20: trident.machine.v1.DiskStatistics.discard_time:type_name -> google.protobuf.Duration
+	95,  // 21: trident.machine.v1.DiskStatistics.flush_time:type_name -> google.protobuf.Duration
+	26,  // 22: trident.machine.v1.DiskUsageResponse.folders:type_name -> trident.machine.v1.FolderUsage
+	47,  // 23: trident.machine.v1.DmesgResponse.records:type_name -> trident.machine.v1.KernelRecord
+	42,  // 24: trident.machine.v1.EventsResponse.event:type_name -> trident.machine.v1.HostEvent
+	1,   // 25: trident.machine.v1.FileInfo.type:type_name -> trident.machine.v1.FileType
+	96,  // 26: trident.machine.v1.FileInfo.modify_time:type_name -> google.protobuf.Timestamp
+	72,  // 27: trident.machine.v1.GetArgumentsResponse.processes:type_name -> trident.machine.v1.ProcessArguments
+	13,  // 28: trident.machine.v1.GetCpusResponse.cpus:type_name -> trident.machine.v1.Cpu
+	14,  // 29: trident.machine.v1.GetCpusResponse.models:type_name -> trident.machine.v1.CpuModel
+	16,  // 30: trident.machine.v1.GetStatResponse.total:type_name -> trident.machine.v1.CpuTimes
+	15,  // 31: trident.machine.v1.GetStatResponse.cpus:type_name -> trident.machine.v1.CpuStat
+	96,  // 32: trident.machine.v1.GetStatResponse.boot_time:type_name -> google.protobuf.Timestamp
+	95,  // 33: trident.machine.v1.GetUptimeResponse.uptime:type_name -> google.protobuf.Duration
+	96,  // 34: trident.machine.v1.GetUptimeResponse.boot_time:type_name -> google.protobuf.Timestamp
+	2,   // 35: trident.machine.v1.Holder.kind:type_name -> trident.machine.v1.HolderKind
+	96,  // 36: trident.machine.v1.HostEvent.time:type_name -> google.protobuf.Timestamp
+	3,   // 37: trident.machine.v1.HostEvent.kind:type_name -> trident.machine.v1.HostEventKind
+	96,  // 38: trident.machine.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	95,  // 39: trident.machine.v1.JournalEntry.monotonic:type_name -> google.protobuf.Duration
+	44,  // 40: trident.machine.v1.JournalEntry.fields:type_name -> trident.machine.v1.JournalField
+	96,  // 41: trident.machine.v1.JournalRequest.since:type_name -> google.protobuf.Timestamp
+	96,  // 42: trident.machine.v1.JournalRequest.until:type_name -> google.protobuf.Timestamp
+	43,  // 43: trident.machine.v1.JournalResponse.entries:type_name -> trident.machine.v1.JournalEntry
+	95,  // 44: trident.machine.v1.KernelRecord.since_boot:type_name -> google.protobuf.Duration
+	96,  // 45: trident.machine.v1.KernelRecord.time:type_name -> google.protobuf.Timestamp
+	17,  // 46: trident.machine.v1.ListDisksResponse.disks:type_name -> trident.machine.v1.Disk
+	25,  // 47: trident.machine.v1.ListFilesResponse.files:type_name -> trident.machine.v1.FileInfo
+	41,  // 48: trident.machine.v1.ListHoldersResponse.holders:type_name -> trident.machine.v1.Holder
+	66,  // 49: trident.machine.v1.ListMountsResponse.mounts:type_name -> trident.machine.v1.MountPoint
+	69,  // 50: trident.machine.v1.ListNetworkDevicesResponse.devices:type_name -> trident.machine.v1.NetworkDevice
+	71,  // 51: trident.machine.v1.ListProcessesResponse.processes:type_name -> trident.machine.v1.Process
+	79,  // 52: trident.machine.v1.ListSharesResponse.shares:type_name -> trident.machine.v1.Share
+	6,   // 53: trident.machine.v1.ListSocketsRequest.protocols:type_name -> trident.machine.v1.SocketProtocol
+	7,   // 54: trident.machine.v1.ListSocketsRequest.states:type_name -> trident.machine.v1.SocketState
+	85,  // 55: trident.machine.v1.ListSocketsResponse.sockets:type_name -> trident.machine.v1.Socket
+	92,  // 56: trident.machine.v1.ListUnitsResponse.units:type_name -> trident.machine.v1.Unit
+	80,  // 57: trident.machine.v1.MountRequest.credentials:type_name -> trident.machine.v1.ShareCredentials
+	4,   // 58: trident.machine.v1.NetworkDevice.state:type_name -> trident.machine.v1.LinkState
+	70,  // 59: trident.machine.v1.NetworkDevice.statistics:type_name -> trident.machine.v1.NetworkStatistics
+	5,   // 60: trident.machine.v1.Process.state:type_name -> trident.machine.v1.ProcessState
+	95,  // 61: trident.machine.v1.Process.cpu_time:type_name -> google.protobuf.Duration
+	96,  // 62: trident.machine.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	25,  // 63: trident.machine.v1.ReadFileResponse.file:type_name -> trident.machine.v1.FileInfo
+	92,  // 64: trident.machine.v1.ShowUnitResponse.unit:type_name -> trident.machine.v1.Unit
+	96,  // 65: trident.machine.v1.ShowUnitResponse.state_change_time:type_name -> google.protobuf.Timestamp
+	6,   // 66: trident.machine.v1.Socket.protocol:type_name -> trident.machine.v1.SocketProtocol
+	7,   // 67: trident.machine.v1.Socket.state:type_name -> trident.machine.v1.SocketState
+	25,  // 68: trident.machine.v1.StatFileResponse.file:type_name -> trident.machine.v1.FileInfo
+	9,   // 69: trident.machine.v1.CaptureService.Capture:input_type -> trident.machine.v1.CaptureRequest
+	11,  // 70: trident.machine.v1.FileService.CopyFiles:input_type -> trident.machine.v1.CopyFilesRequest
+	19,  // 71: trident.machine.v1.FileService.DiskUsage:input_type -> trident.machine.v1.DiskUsageRequest
+	50,  // 72: trident.machine.v1.FileService.ListFiles:input_type -> trident.machine.v1.ListFilesRequest
+	73,  // 73: trident.machine.v1.FileService.ReadFile:input_type -> trident.machine.v1.ReadFileRequest
+	88,  // 74: trident.machine.v1.FileService.StatFile:input_type -> trident.machine.v1.StatFileRequest
+	21,  // 75: trident.machine.v1.LogService.Dmesg:input_type -> trident.machine.v1.DmesgRequest
+	23,  // 76: trident.machine.v1.LogService.Events:input_type -> trident.machine.v1.EventsRequest
+	45,  // 77: trident.machine.v1.LogService.Journal:input_type -> trident.machine.v1.JournalRequest
+	52,  // 78: trident.machine.v1.MountService.ListHolders:input_type -> trident.machine.v1.ListHoldersRequest
+	60,  // 79: trident.machine.v1.MountService.ListShares:input_type -> trident.machine.v1.ListSharesRequest
+	67,  // 80: trident.machine.v1.MountService.Mount:input_type -> trident.machine.v1.MountRequest
+	93,  // 81: trident.machine.v1.MountService.Unmount:input_type -> trident.machine.v1.UnmountRequest
+	75,  // 82: trident.machine.v1.PowerService.Reboot:input_type -> trident.machine.v1.RebootRequest
+	83,  // 83: trident.machine.v1.PowerService.Shutdown:input_type -> trident.machine.v1.ShutdownRequest
+	27,  // 84: trident.machine.v1.SystemService.GetArguments:input_type -> trident.machine.v1.GetArgumentsRequest
+	29,  // 85: trident.machine.v1.SystemService.GetCpus:input_type -> trident.machine.v1.GetCpusRequest
+	31,  // 86: trident.machine.v1.SystemService.GetLoad:input_type -> trident.machine.v1.GetLoadRequest
+	33,  // 87: trident.machine.v1.SystemService.GetMemory:input_type -> trident.machine.v1.GetMemoryRequest
+	35,  // 88: trident.machine.v1.SystemService.GetStat:input_type -> trident.machine.v1.GetStatRequest
+	37,  // 89: trident.machine.v1.SystemService.GetUptime:input_type -> trident.machine.v1.GetUptimeRequest
+	39,  // 90: trident.machine.v1.SystemService.GetVersion:input_type -> trident.machine.v1.GetVersionRequest
+	48,  // 91: trident.machine.v1.SystemService.ListDisks:input_type -> trident.machine.v1.ListDisksRequest
+	54,  // 92: trident.machine.v1.SystemService.ListMounts:input_type -> trident.machine.v1.ListMountsRequest
+	56,  // 93: trident.machine.v1.SystemService.ListNetworkDevices:input_type -> trident.machine.v1.ListNetworkDevicesRequest
+	58,  // 94: trident.machine.v1.SystemService.ListProcesses:input_type -> trident.machine.v1.ListProcessesRequest
+	62,  // 95: trident.machine.v1.SystemService.ListSockets:input_type -> trident.machine.v1.ListSocketsRequest
+	64,  // 96: trident.machine.v1.UnitService.ListUnits:input_type -> trident.machine.v1.ListUnitsRequest
+	77,  // 97: trident.machine.v1.UnitService.RestartUnit:input_type -> trident.machine.v1.RestartUnitRequest
+	81,  // 98: trident.machine.v1.UnitService.ShowUnit:input_type -> trident.machine.v1.ShowUnitRequest
+	86,  // 99: trident.machine.v1.UnitService.StartUnit:input_type -> trident.machine.v1.StartUnitRequest
+	90,  // 100: trident.machine.v1.UnitService.StopUnit:input_type -> trident.machine.v1.StopUnitRequest
+	10,  // 101: trident.machine.v1.CaptureService.Capture:output_type -> trident.machine.v1.CaptureResponse
+	12,  // 102: trident.machine.v1.FileService.CopyFiles:output_type -> trident.machine.v1.CopyFilesResponse
+	20,  // 103: trident.machine.v1.FileService.DiskUsage:output_type -> trident.machine.v1.DiskUsageResponse
+	51,  // 104: trident.machine.v1.FileService.ListFiles:output_type -> trident.machine.v1.ListFilesResponse
+	74,  // 105: trident.machine.v1.FileService.ReadFile:output_type -> trident.machine.v1.ReadFileResponse
+	89,  // 106: trident.machine.v1.FileService.StatFile:output_type -> trident.machine.v1.StatFileResponse
+	22,  // 107: trident.machine.v1.LogService.Dmesg:output_type -> trident.machine.v1.DmesgResponse
+	24,  // 108: trident.machine.v1.LogService.Events:output_type -> trident.machine.v1.EventsResponse
+	46,  // 109: trident.machine.v1.LogService.Journal:output_type -> trident.machine.v1.JournalResponse
+	53,  // 110: trident.machine.v1.MountService.ListHolders:output_type -> trident.machine.v1.ListHoldersResponse
+	61,  // 111: trident.machine.v1.MountService.ListShares:output_type -> trident.machine.v1.ListSharesResponse
+	68,  // 112: trident.machine.v1.MountService.Mount:output_type -> trident.machine.v1.MountResponse
+	94,  // 113: trident.machine.v1.MountService.Unmount:output_type -> trident.machine.v1.UnmountResponse
+	76,  // 114: trident.machine.v1.PowerService.Reboot:output_type -> trident.machine.v1.RebootResponse
+	84,  // 115: trident.machine.v1.PowerService.Shutdown:output_type -> trident.machine.v1.ShutdownResponse
+	28,  // 116: trident.machine.v1.SystemService.GetArguments:output_type -> trident.machine.v1.GetArgumentsResponse
+	30,  // 117: trident.machine.v1.SystemService.GetCpus:output_type -> trident.machine.v1.GetCpusResponse
+	32,  // 118: trident.machine.v1.SystemService.GetLoad:output_type -> trident.machine.v1.GetLoadResponse
+	34,  // 119: trident.machine.v1.SystemService.GetMemory:output_type -> trident.machine.v1.GetMemoryResponse
+	36,  // 120: trident.machine.v1.SystemService.GetStat:output_type -> trident.machine.v1.GetStatResponse
+	38,  // 121: trident.machine.v1.SystemService.GetUptime:output_type -> trident.machine.v1.GetUptimeResponse
+	40,  // 122: trident.machine.v1.SystemService.GetVersion:output_type -> trident.machine.v1.GetVersionResponse
+	49,  // 123: trident.machine.v1.SystemService.ListDisks:output_type -> trident.machine.v1.ListDisksResponse
+	55,  // 124: trident.machine.v1.SystemService.ListMounts:output_type -> trident.machine.v1.ListMountsResponse
+	57,  // 125: trident.machine.v1.SystemService.ListNetworkDevices:output_type -> trident.machine.v1.ListNetworkDevicesResponse
+	59,  // 126: trident.machine.v1.SystemService.ListProcesses:output_type -> trident.machine.v1.ListProcessesResponse
+	63,  // 127: trident.machine.v1.SystemService.ListSockets:output_type -> trident.machine.v1.ListSocketsResponse
+	65,  // 128: trident.machine.v1.UnitService.ListUnits:output_type -> trident.machine.v1.ListUnitsResponse
+	78,  // 129: trident.machine.v1.UnitService.RestartUnit:output_type -> trident.machine.v1.RestartUnitResponse
+	82,  // 130: trident.machine.v1.UnitService.ShowUnit:output_type -> trident.machine.v1.ShowUnitResponse
+	87,  // 131: trident.machine.v1.UnitService.StartUnit:output_type -> trident.machine.v1.StartUnitResponse
+	91,  // 132: trident.machine.v1.UnitService.StopUnit:output_type -> trident.machine.v1.StopUnitResponse
+	101, // [101:133] is the sub-list for method output_type
+	69,  // [69:101] is the sub-list for method input_type
+	69,  // [69:69] is the sub-list for extension type_name
+	69,  // [69:69] is the sub-list for extension extendee
+	0,   // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_trident_machine_v1_api_proto_init() }
@@ -4011,18 +7609,22 @@ func file_trident_machine_v1_api_proto_init() {
 	if File_trident_machine_v1_api_proto != nil {
 		return
 	}
-	file_trident_machine_v1_api_proto_msgTypes[0].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[5].OneofWrappers = []any{}
 	file_trident_machine_v1_api_proto_msgTypes[13].OneofWrappers = []any{}
-	file_trident_machine_v1_api_proto_msgTypes[30].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[26].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[35].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[37].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[58].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[74].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_machine_v1_api_proto_rawDesc), len(file_trident_machine_v1_api_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   36,
+			NumEnums:      8,
+			NumMessages:   87,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   7,
 		},
 		GoTypes:           file_trident_machine_v1_api_proto_goTypes,
 		DependencyIndexes: file_trident_machine_v1_api_proto_depIdxs,

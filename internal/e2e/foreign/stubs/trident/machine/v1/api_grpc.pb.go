@@ -19,6 +19,918 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	CaptureService_Capture_FullMethodName = "/trident.machine.v1.CaptureService/Capture"
+)
+
+// CaptureServiceClient is the client API for CaptureService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type CaptureServiceClient interface {
+	Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureResponse], error)
+}
+
+type captureServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewCaptureServiceClient(cc grpc.ClientConnInterface) CaptureServiceClient {
+	return &captureServiceClient{cc}
+}
+
+func (c *captureServiceClient) Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CaptureService_ServiceDesc.Streams[0], CaptureService_Capture_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CaptureRequest, CaptureResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CaptureService_CaptureClient = grpc.ServerStreamingClient[CaptureResponse]
+
+// CaptureServiceServer is the server API for CaptureService service.
+// All implementations must embed UnimplementedCaptureServiceServer
+// for forward compatibility.
+type CaptureServiceServer interface {
+	Capture(*CaptureRequest, grpc.ServerStreamingServer[CaptureResponse]) error
+	mustEmbedUnimplementedCaptureServiceServer()
+}
+
+// UnimplementedCaptureServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedCaptureServiceServer struct{}
+
+func (UnimplementedCaptureServiceServer) Capture(*CaptureRequest, grpc.ServerStreamingServer[CaptureResponse]) error {
+	return status.Error(codes.Unimplemented, "method Capture not implemented")
+}
+func (UnimplementedCaptureServiceServer) mustEmbedUnimplementedCaptureServiceServer() {}
+func (UnimplementedCaptureServiceServer) testEmbeddedByValue()                        {}
+
+// UnsafeCaptureServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to CaptureServiceServer will
+// result in compilation errors.
+type UnsafeCaptureServiceServer interface {
+	mustEmbedUnimplementedCaptureServiceServer()
+}
+
+func RegisterCaptureServiceServer(s grpc.ServiceRegistrar, srv CaptureServiceServer) {
+	// If the following call panics, it indicates UnimplementedCaptureServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&CaptureService_ServiceDesc, srv)
+}
+
+func _CaptureService_Capture_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CaptureRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CaptureServiceServer).Capture(m, &grpc.GenericServerStream[CaptureRequest, CaptureResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CaptureService_CaptureServer = grpc.ServerStreamingServer[CaptureResponse]
+
+// CaptureService_ServiceDesc is the grpc.ServiceDesc for CaptureService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var CaptureService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.CaptureService",
+	HandlerType: (*CaptureServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Capture",
+			Handler:       _CaptureService_Capture_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
+	FileService_CopyFiles_FullMethodName = "/trident.machine.v1.FileService/CopyFiles"
+	FileService_DiskUsage_FullMethodName = "/trident.machine.v1.FileService/DiskUsage"
+	FileService_ListFiles_FullMethodName = "/trident.machine.v1.FileService/ListFiles"
+	FileService_ReadFile_FullMethodName  = "/trident.machine.v1.FileService/ReadFile"
+	FileService_StatFile_FullMethodName  = "/trident.machine.v1.FileService/StatFile"
+)
+
+// FileServiceClient is the client API for FileService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type FileServiceClient interface {
+	CopyFiles(ctx context.Context, in *CopyFilesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CopyFilesResponse], error)
+	DiskUsage(ctx context.Context, in *DiskUsageRequest, opts ...grpc.CallOption) (*DiskUsageResponse, error)
+	ListFiles(ctx context.Context, in *ListFilesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListFilesResponse], error)
+	ReadFile(ctx context.Context, in *ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadFileResponse], error)
+	StatFile(ctx context.Context, in *StatFileRequest, opts ...grpc.CallOption) (*StatFileResponse, error)
+}
+
+type fileServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewFileServiceClient(cc grpc.ClientConnInterface) FileServiceClient {
+	return &fileServiceClient{cc}
+}
+
+func (c *fileServiceClient) CopyFiles(ctx context.Context, in *CopyFilesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CopyFilesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[0], FileService_CopyFiles_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CopyFilesRequest, CopyFilesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_CopyFilesClient = grpc.ServerStreamingClient[CopyFilesResponse]
+
+func (c *fileServiceClient) DiskUsage(ctx context.Context, in *DiskUsageRequest, opts ...grpc.CallOption) (*DiskUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiskUsageResponse)
+	err := c.cc.Invoke(ctx, FileService_DiskUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fileServiceClient) ListFiles(ctx context.Context, in *ListFilesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListFilesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[1], FileService_ListFiles_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListFilesRequest, ListFilesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ListFilesClient = grpc.ServerStreamingClient[ListFilesResponse]
+
+func (c *fileServiceClient) ReadFile(ctx context.Context, in *ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadFileResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[2], FileService_ReadFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadFileRequest, ReadFileResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ReadFileClient = grpc.ServerStreamingClient[ReadFileResponse]
+
+func (c *fileServiceClient) StatFile(ctx context.Context, in *StatFileRequest, opts ...grpc.CallOption) (*StatFileResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StatFileResponse)
+	err := c.cc.Invoke(ctx, FileService_StatFile_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// FileServiceServer is the server API for FileService service.
+// All implementations must embed UnimplementedFileServiceServer
+// for forward compatibility.
+type FileServiceServer interface {
+	CopyFiles(*CopyFilesRequest, grpc.ServerStreamingServer[CopyFilesResponse]) error
+	DiskUsage(context.Context, *DiskUsageRequest) (*DiskUsageResponse, error)
+	ListFiles(*ListFilesRequest, grpc.ServerStreamingServer[ListFilesResponse]) error
+	ReadFile(*ReadFileRequest, grpc.ServerStreamingServer[ReadFileResponse]) error
+	StatFile(context.Context, *StatFileRequest) (*StatFileResponse, error)
+	mustEmbedUnimplementedFileServiceServer()
+}
+
+// UnimplementedFileServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedFileServiceServer struct{}
+
+func (UnimplementedFileServiceServer) CopyFiles(*CopyFilesRequest, grpc.ServerStreamingServer[CopyFilesResponse]) error {
+	return status.Error(codes.Unimplemented, "method CopyFiles not implemented")
+}
+func (UnimplementedFileServiceServer) DiskUsage(context.Context, *DiskUsageRequest) (*DiskUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiskUsage not implemented")
+}
+func (UnimplementedFileServiceServer) ListFiles(*ListFilesRequest, grpc.ServerStreamingServer[ListFilesResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListFiles not implemented")
+}
+func (UnimplementedFileServiceServer) ReadFile(*ReadFileRequest, grpc.ServerStreamingServer[ReadFileResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadFile not implemented")
+}
+func (UnimplementedFileServiceServer) StatFile(context.Context, *StatFileRequest) (*StatFileResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StatFile not implemented")
+}
+func (UnimplementedFileServiceServer) mustEmbedUnimplementedFileServiceServer() {}
+func (UnimplementedFileServiceServer) testEmbeddedByValue()                     {}
+
+// UnsafeFileServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to FileServiceServer will
+// result in compilation errors.
+type UnsafeFileServiceServer interface {
+	mustEmbedUnimplementedFileServiceServer()
+}
+
+func RegisterFileServiceServer(s grpc.ServiceRegistrar, srv FileServiceServer) {
+	// If the following call panics, it indicates UnimplementedFileServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&FileService_ServiceDesc, srv)
+}
+
+func _FileService_CopyFiles_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CopyFilesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(FileServiceServer).CopyFiles(m, &grpc.GenericServerStream[CopyFilesRequest, CopyFilesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_CopyFilesServer = grpc.ServerStreamingServer[CopyFilesResponse]
+
+func _FileService_DiskUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiskUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).DiskUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_DiskUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).DiskUsage(ctx, req.(*DiskUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FileService_ListFiles_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListFilesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(FileServiceServer).ListFiles(m, &grpc.GenericServerStream[ListFilesRequest, ListFilesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ListFilesServer = grpc.ServerStreamingServer[ListFilesResponse]
+
+func _FileService_ReadFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadFileRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(FileServiceServer).ReadFile(m, &grpc.GenericServerStream[ReadFileRequest, ReadFileResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ReadFileServer = grpc.ServerStreamingServer[ReadFileResponse]
+
+func _FileService_StatFile_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StatFileRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).StatFile(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_StatFile_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).StatFile(ctx, req.(*StatFileRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// FileService_ServiceDesc is the grpc.ServiceDesc for FileService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var FileService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.FileService",
+	HandlerType: (*FileServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "DiskUsage",
+			Handler:    _FileService_DiskUsage_Handler,
+		},
+		{
+			MethodName: "StatFile",
+			Handler:    _FileService_StatFile_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "CopyFiles",
+			Handler:       _FileService_CopyFiles_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListFiles",
+			Handler:       _FileService_ListFiles_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReadFile",
+			Handler:       _FileService_ReadFile_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
+	LogService_Dmesg_FullMethodName   = "/trident.machine.v1.LogService/Dmesg"
+	LogService_Events_FullMethodName  = "/trident.machine.v1.LogService/Events"
+	LogService_Journal_FullMethodName = "/trident.machine.v1.LogService/Journal"
+)
+
+// LogServiceClient is the client API for LogService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type LogServiceClient interface {
+	Dmesg(ctx context.Context, in *DmesgRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DmesgResponse], error)
+	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EventsResponse], error)
+	Journal(ctx context.Context, in *JournalRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JournalResponse], error)
+}
+
+type logServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLogServiceClient(cc grpc.ClientConnInterface) LogServiceClient {
+	return &logServiceClient{cc}
+}
+
+func (c *logServiceClient) Dmesg(ctx context.Context, in *DmesgRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DmesgResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LogService_ServiceDesc.Streams[0], LogService_Dmesg_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DmesgRequest, DmesgResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_DmesgClient = grpc.ServerStreamingClient[DmesgResponse]
+
+func (c *logServiceClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LogService_ServiceDesc.Streams[1], LogService_Events_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EventsRequest, EventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_EventsClient = grpc.ServerStreamingClient[EventsResponse]
+
+func (c *logServiceClient) Journal(ctx context.Context, in *JournalRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JournalResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LogService_ServiceDesc.Streams[2], LogService_Journal_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[JournalRequest, JournalResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_JournalClient = grpc.ServerStreamingClient[JournalResponse]
+
+// LogServiceServer is the server API for LogService service.
+// All implementations must embed UnimplementedLogServiceServer
+// for forward compatibility.
+type LogServiceServer interface {
+	Dmesg(*DmesgRequest, grpc.ServerStreamingServer[DmesgResponse]) error
+	Events(*EventsRequest, grpc.ServerStreamingServer[EventsResponse]) error
+	Journal(*JournalRequest, grpc.ServerStreamingServer[JournalResponse]) error
+	mustEmbedUnimplementedLogServiceServer()
+}
+
+// UnimplementedLogServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLogServiceServer struct{}
+
+func (UnimplementedLogServiceServer) Dmesg(*DmesgRequest, grpc.ServerStreamingServer[DmesgResponse]) error {
+	return status.Error(codes.Unimplemented, "method Dmesg not implemented")
+}
+func (UnimplementedLogServiceServer) Events(*EventsRequest, grpc.ServerStreamingServer[EventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedLogServiceServer) Journal(*JournalRequest, grpc.ServerStreamingServer[JournalResponse]) error {
+	return status.Error(codes.Unimplemented, "method Journal not implemented")
+}
+func (UnimplementedLogServiceServer) mustEmbedUnimplementedLogServiceServer() {}
+func (UnimplementedLogServiceServer) testEmbeddedByValue()                    {}
+
+// UnsafeLogServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LogServiceServer will
+// result in compilation errors.
+type UnsafeLogServiceServer interface {
+	mustEmbedUnimplementedLogServiceServer()
+}
+
+func RegisterLogServiceServer(s grpc.ServiceRegistrar, srv LogServiceServer) {
+	// If the following call panics, it indicates UnimplementedLogServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&LogService_ServiceDesc, srv)
+}
+
+func _LogService_Dmesg_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DmesgRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LogServiceServer).Dmesg(m, &grpc.GenericServerStream[DmesgRequest, DmesgResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_DmesgServer = grpc.ServerStreamingServer[DmesgResponse]
+
+func _LogService_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LogServiceServer).Events(m, &grpc.GenericServerStream[EventsRequest, EventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_EventsServer = grpc.ServerStreamingServer[EventsResponse]
+
+func _LogService_Journal_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(JournalRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LogServiceServer).Journal(m, &grpc.GenericServerStream[JournalRequest, JournalResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_JournalServer = grpc.ServerStreamingServer[JournalResponse]
+
+// LogService_ServiceDesc is the grpc.ServiceDesc for LogService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var LogService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.LogService",
+	HandlerType: (*LogServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Dmesg",
+			Handler:       _LogService_Dmesg_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Events",
+			Handler:       _LogService_Events_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Journal",
+			Handler:       _LogService_Journal_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
+	MountService_ListHolders_FullMethodName = "/trident.machine.v1.MountService/ListHolders"
+	MountService_ListShares_FullMethodName  = "/trident.machine.v1.MountService/ListShares"
+	MountService_Mount_FullMethodName       = "/trident.machine.v1.MountService/Mount"
+	MountService_Unmount_FullMethodName     = "/trident.machine.v1.MountService/Unmount"
+)
+
+// MountServiceClient is the client API for MountService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type MountServiceClient interface {
+	ListHolders(ctx context.Context, in *ListHoldersRequest, opts ...grpc.CallOption) (*ListHoldersResponse, error)
+	ListShares(ctx context.Context, in *ListSharesRequest, opts ...grpc.CallOption) (*ListSharesResponse, error)
+	Mount(ctx context.Context, in *MountRequest, opts ...grpc.CallOption) (*MountResponse, error)
+	Unmount(ctx context.Context, in *UnmountRequest, opts ...grpc.CallOption) (*UnmountResponse, error)
+}
+
+type mountServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewMountServiceClient(cc grpc.ClientConnInterface) MountServiceClient {
+	return &mountServiceClient{cc}
+}
+
+func (c *mountServiceClient) ListHolders(ctx context.Context, in *ListHoldersRequest, opts ...grpc.CallOption) (*ListHoldersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHoldersResponse)
+	err := c.cc.Invoke(ctx, MountService_ListHolders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mountServiceClient) ListShares(ctx context.Context, in *ListSharesRequest, opts ...grpc.CallOption) (*ListSharesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSharesResponse)
+	err := c.cc.Invoke(ctx, MountService_ListShares_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mountServiceClient) Mount(ctx context.Context, in *MountRequest, opts ...grpc.CallOption) (*MountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MountResponse)
+	err := c.cc.Invoke(ctx, MountService_Mount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mountServiceClient) Unmount(ctx context.Context, in *UnmountRequest, opts ...grpc.CallOption) (*UnmountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnmountResponse)
+	err := c.cc.Invoke(ctx, MountService_Unmount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// MountServiceServer is the server API for MountService service.
+// All implementations must embed UnimplementedMountServiceServer
+// for forward compatibility.
+type MountServiceServer interface {
+	ListHolders(context.Context, *ListHoldersRequest) (*ListHoldersResponse, error)
+	ListShares(context.Context, *ListSharesRequest) (*ListSharesResponse, error)
+	Mount(context.Context, *MountRequest) (*MountResponse, error)
+	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
+	mustEmbedUnimplementedMountServiceServer()
+}
+
+// UnimplementedMountServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedMountServiceServer struct{}
+
+func (UnimplementedMountServiceServer) ListHolders(context.Context, *ListHoldersRequest) (*ListHoldersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHolders not implemented")
+}
+func (UnimplementedMountServiceServer) ListShares(context.Context, *ListSharesRequest) (*ListSharesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListShares not implemented")
+}
+func (UnimplementedMountServiceServer) Mount(context.Context, *MountRequest) (*MountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Mount not implemented")
+}
+func (UnimplementedMountServiceServer) Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unmount not implemented")
+}
+func (UnimplementedMountServiceServer) mustEmbedUnimplementedMountServiceServer() {}
+func (UnimplementedMountServiceServer) testEmbeddedByValue()                      {}
+
+// UnsafeMountServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to MountServiceServer will
+// result in compilation errors.
+type UnsafeMountServiceServer interface {
+	mustEmbedUnimplementedMountServiceServer()
+}
+
+func RegisterMountServiceServer(s grpc.ServiceRegistrar, srv MountServiceServer) {
+	// If the following call panics, it indicates UnimplementedMountServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&MountService_ServiceDesc, srv)
+}
+
+func _MountService_ListHolders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHoldersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MountServiceServer).ListHolders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MountService_ListHolders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MountServiceServer).ListHolders(ctx, req.(*ListHoldersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MountService_ListShares_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSharesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MountServiceServer).ListShares(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MountService_ListShares_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MountServiceServer).ListShares(ctx, req.(*ListSharesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MountService_Mount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MountServiceServer).Mount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MountService_Mount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MountServiceServer).Mount(ctx, req.(*MountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MountService_Unmount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnmountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MountServiceServer).Unmount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MountService_Unmount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MountServiceServer).Unmount(ctx, req.(*UnmountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// MountService_ServiceDesc is the grpc.ServiceDesc for MountService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var MountService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.MountService",
+	HandlerType: (*MountServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListHolders",
+			Handler:    _MountService_ListHolders_Handler,
+		},
+		{
+			MethodName: "ListShares",
+			Handler:    _MountService_ListShares_Handler,
+		},
+		{
+			MethodName: "Mount",
+			Handler:    _MountService_Mount_Handler,
+		},
+		{
+			MethodName: "Unmount",
+			Handler:    _MountService_Unmount_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
+	PowerService_Reboot_FullMethodName   = "/trident.machine.v1.PowerService/Reboot"
+	PowerService_Shutdown_FullMethodName = "/trident.machine.v1.PowerService/Shutdown"
+)
+
+// PowerServiceClient is the client API for PowerService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type PowerServiceClient interface {
+	Reboot(ctx context.Context, in *RebootRequest, opts ...grpc.CallOption) (*RebootResponse, error)
+	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*ShutdownResponse, error)
+}
+
+type powerServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewPowerServiceClient(cc grpc.ClientConnInterface) PowerServiceClient {
+	return &powerServiceClient{cc}
+}
+
+func (c *powerServiceClient) Reboot(ctx context.Context, in *RebootRequest, opts ...grpc.CallOption) (*RebootResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebootResponse)
+	err := c.cc.Invoke(ctx, PowerService_Reboot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *powerServiceClient) Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*ShutdownResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShutdownResponse)
+	err := c.cc.Invoke(ctx, PowerService_Shutdown_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PowerServiceServer is the server API for PowerService service.
+// All implementations must embed UnimplementedPowerServiceServer
+// for forward compatibility.
+type PowerServiceServer interface {
+	Reboot(context.Context, *RebootRequest) (*RebootResponse, error)
+	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
+	mustEmbedUnimplementedPowerServiceServer()
+}
+
+// UnimplementedPowerServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedPowerServiceServer struct{}
+
+func (UnimplementedPowerServiceServer) Reboot(context.Context, *RebootRequest) (*RebootResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reboot not implemented")
+}
+func (UnimplementedPowerServiceServer) Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Shutdown not implemented")
+}
+func (UnimplementedPowerServiceServer) mustEmbedUnimplementedPowerServiceServer() {}
+func (UnimplementedPowerServiceServer) testEmbeddedByValue()                      {}
+
+// UnsafePowerServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to PowerServiceServer will
+// result in compilation errors.
+type UnsafePowerServiceServer interface {
+	mustEmbedUnimplementedPowerServiceServer()
+}
+
+func RegisterPowerServiceServer(s grpc.ServiceRegistrar, srv PowerServiceServer) {
+	// If the following call panics, it indicates UnimplementedPowerServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&PowerService_ServiceDesc, srv)
+}
+
+func _PowerService_Reboot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebootRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PowerServiceServer).Reboot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PowerService_Reboot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PowerServiceServer).Reboot(ctx, req.(*RebootRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PowerService_Shutdown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShutdownRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PowerServiceServer).Shutdown(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PowerService_Shutdown_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PowerServiceServer).Shutdown(ctx, req.(*ShutdownRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// PowerService_ServiceDesc is the grpc.ServiceDesc for PowerService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var PowerService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.PowerService",
+	HandlerType: (*PowerServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Reboot",
+			Handler:    _PowerService_Reboot_Handler,
+		},
+		{
+			MethodName: "Shutdown",
+			Handler:    _PowerService_Shutdown_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
 	SystemService_GetArguments_FullMethodName       = "/trident.machine.v1.SystemService/GetArguments"
 	SystemService_GetCpus_FullMethodName            = "/trident.machine.v1.SystemService/GetCpus"
 	SystemService_GetLoad_FullMethodName            = "/trident.machine.v1.SystemService/GetLoad"
@@ -542,5 +1454,259 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 	},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
+	UnitService_ListUnits_FullMethodName   = "/trident.machine.v1.UnitService/ListUnits"
+	UnitService_RestartUnit_FullMethodName = "/trident.machine.v1.UnitService/RestartUnit"
+	UnitService_ShowUnit_FullMethodName    = "/trident.machine.v1.UnitService/ShowUnit"
+	UnitService_StartUnit_FullMethodName   = "/trident.machine.v1.UnitService/StartUnit"
+	UnitService_StopUnit_FullMethodName    = "/trident.machine.v1.UnitService/StopUnit"
+)
+
+// UnitServiceClient is the client API for UnitService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type UnitServiceClient interface {
+	ListUnits(ctx context.Context, in *ListUnitsRequest, opts ...grpc.CallOption) (*ListUnitsResponse, error)
+	RestartUnit(ctx context.Context, in *RestartUnitRequest, opts ...grpc.CallOption) (*RestartUnitResponse, error)
+	ShowUnit(ctx context.Context, in *ShowUnitRequest, opts ...grpc.CallOption) (*ShowUnitResponse, error)
+	StartUnit(ctx context.Context, in *StartUnitRequest, opts ...grpc.CallOption) (*StartUnitResponse, error)
+	StopUnit(ctx context.Context, in *StopUnitRequest, opts ...grpc.CallOption) (*StopUnitResponse, error)
+}
+
+type unitServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewUnitServiceClient(cc grpc.ClientConnInterface) UnitServiceClient {
+	return &unitServiceClient{cc}
+}
+
+func (c *unitServiceClient) ListUnits(ctx context.Context, in *ListUnitsRequest, opts ...grpc.CallOption) (*ListUnitsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUnitsResponse)
+	err := c.cc.Invoke(ctx, UnitService_ListUnits_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *unitServiceClient) RestartUnit(ctx context.Context, in *RestartUnitRequest, opts ...grpc.CallOption) (*RestartUnitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestartUnitResponse)
+	err := c.cc.Invoke(ctx, UnitService_RestartUnit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *unitServiceClient) ShowUnit(ctx context.Context, in *ShowUnitRequest, opts ...grpc.CallOption) (*ShowUnitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowUnitResponse)
+	err := c.cc.Invoke(ctx, UnitService_ShowUnit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *unitServiceClient) StartUnit(ctx context.Context, in *StartUnitRequest, opts ...grpc.CallOption) (*StartUnitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartUnitResponse)
+	err := c.cc.Invoke(ctx, UnitService_StartUnit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *unitServiceClient) StopUnit(ctx context.Context, in *StopUnitRequest, opts ...grpc.CallOption) (*StopUnitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StopUnitResponse)
+	err := c.cc.Invoke(ctx, UnitService_StopUnit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UnitServiceServer is the server API for UnitService service.
+// All implementations must embed UnimplementedUnitServiceServer
+// for forward compatibility.
+type UnitServiceServer interface {
+	ListUnits(context.Context, *ListUnitsRequest) (*ListUnitsResponse, error)
+	RestartUnit(context.Context, *RestartUnitRequest) (*RestartUnitResponse, error)
+	ShowUnit(context.Context, *ShowUnitRequest) (*ShowUnitResponse, error)
+	StartUnit(context.Context, *StartUnitRequest) (*StartUnitResponse, error)
+	StopUnit(context.Context, *StopUnitRequest) (*StopUnitResponse, error)
+	mustEmbedUnimplementedUnitServiceServer()
+}
+
+// UnimplementedUnitServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedUnitServiceServer struct{}
+
+func (UnimplementedUnitServiceServer) ListUnits(context.Context, *ListUnitsRequest) (*ListUnitsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUnits not implemented")
+}
+func (UnimplementedUnitServiceServer) RestartUnit(context.Context, *RestartUnitRequest) (*RestartUnitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestartUnit not implemented")
+}
+func (UnimplementedUnitServiceServer) ShowUnit(context.Context, *ShowUnitRequest) (*ShowUnitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowUnit not implemented")
+}
+func (UnimplementedUnitServiceServer) StartUnit(context.Context, *StartUnitRequest) (*StartUnitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartUnit not implemented")
+}
+func (UnimplementedUnitServiceServer) StopUnit(context.Context, *StopUnitRequest) (*StopUnitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StopUnit not implemented")
+}
+func (UnimplementedUnitServiceServer) mustEmbedUnimplementedUnitServiceServer() {}
+func (UnimplementedUnitServiceServer) testEmbeddedByValue()                     {}
+
+// UnsafeUnitServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to UnitServiceServer will
+// result in compilation errors.
+type UnsafeUnitServiceServer interface {
+	mustEmbedUnimplementedUnitServiceServer()
+}
+
+func RegisterUnitServiceServer(s grpc.ServiceRegistrar, srv UnitServiceServer) {
+	// If the following call panics, it indicates UnimplementedUnitServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&UnitService_ServiceDesc, srv)
+}
+
+func _UnitService_ListUnits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUnitsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UnitServiceServer).ListUnits(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UnitService_ListUnits_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UnitServiceServer).ListUnits(ctx, req.(*ListUnitsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UnitService_RestartUnit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestartUnitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UnitServiceServer).RestartUnit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UnitService_RestartUnit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UnitServiceServer).RestartUnit(ctx, req.(*RestartUnitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UnitService_ShowUnit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowUnitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UnitServiceServer).ShowUnit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UnitService_ShowUnit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UnitServiceServer).ShowUnit(ctx, req.(*ShowUnitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UnitService_StartUnit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartUnitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UnitServiceServer).StartUnit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UnitService_StartUnit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UnitServiceServer).StartUnit(ctx, req.(*StartUnitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UnitService_StopUnit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopUnitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UnitServiceServer).StopUnit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UnitService_StopUnit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UnitServiceServer).StopUnit(ctx, req.(*StopUnitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// UnitService_ServiceDesc is the grpc.ServiceDesc for UnitService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var UnitService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.UnitService",
+	HandlerType: (*UnitServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListUnits",
+			Handler:    _UnitService_ListUnits_Handler,
+		},
+		{
+			MethodName: "RestartUnit",
+			Handler:    _UnitService_RestartUnit_Handler,
+		},
+		{
+			MethodName: "ShowUnit",
+			Handler:    _UnitService_ShowUnit_Handler,
+		},
+		{
+			MethodName: "StartUnit",
+			Handler:    _UnitService_StartUnit_Handler,
+		},
+		{
+			MethodName: "StopUnit",
+			Handler:    _UnitService_StopUnit_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "trident/machine/v1/api.proto",
 }
