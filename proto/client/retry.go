@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/proto/errkind"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -151,5 +152,26 @@ func (r caller) NewStream(ctx context.Context, desc *grpc.StreamDesc, method str
 	if err != nil {
 		return nil, err
 	}
-	return l.conn.NewStream(ctx, desc, method, opts...)
+	stream, err := l.conn.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		return nil, plain(err)
+	}
+	return plainStream{stream}, nil
+}
+
+// plainStream is a stream whose errors are for people.
+type plainStream struct{ grpc.ClientStream }
+
+// SendMsg implements grpc.ClientStream.
+func (s plainStream) SendMsg(m any) error { return plain(s.ClientStream.SendMsg(m)) }
+
+// RecvMsg implements grpc.ClientStream.
+func (s plainStream) RecvMsg(m any) error { return plain(s.ClientStream.RecvMsg(m)) }
+
+// plain returns a status with the daemon's message as its text, and any other error as it is.
+func plain(err error) error {
+	if st, ok := status.FromError(err); ok && err != nil {
+		return statusError{st}
+	}
+	return err
 }
