@@ -67,7 +67,7 @@ func Command() *cobra.Command {
 	cmd.SetVersionTemplate("trident-gateway {{.Version}}\n")
 	cmd.SetFlagErrorFunc(asUsage)
 	cmd.PersistentFlags().StringVarP(&file, "config", "c", config.DefaultFile, "the file of settings")
-	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), tokenCommand(&file), passphraseCommand(&file), connect.Command())
+	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), installCommand(&file), uninstallCommand(&file), tokenCommand(&file), passphraseCommand(&file), connect.Command())
 	return cmd
 }
 

@@ -30,21 +30,35 @@ that come next. It renews certificates that end within 30 days.`,
 			if os.Geteuid() != 0 && o.Root == "/" {
 				return errkind.WithHint(errkind.Errorf(errkind.Denied, "set up the gateway: only root may"), "run it as root")
 			}
-			if len(o.Names) == 0 {
-				name, err := os.Hostname()
-				if err != nil {
-					return err
-				}
-				o.Names = []string{name}
-			}
-			o.GID, o.Out = gatewayGroup(), cmd.OutOrStdout()
-			return setup.Run(o)
+			return setUp(cmd, &o)
 		},
 	}
-	cmd.Flags().StringArrayVar(&o.Names, "name", nil, "a name or address by which clients reach this host; can be repeated (default: the host name)")
-	cmd.Flags().StringVar(&o.Listen, "listen", config.DefaultListen, "the address in new settings")
+	setUpFlags(cmd, &o)
 	cmd.Flags().StringVar(&o.Root, "root", "/", "set up the host below this folder")
 	return cmd
+}
+
+func setUpFlags(cmd *cobra.Command, o *setup.Options) {
+	cmd.Flags().StringArrayVar(&o.Names, "name", nil, "a name or address by which clients reach this host; can be repeated (default: the host name)")
+	cmd.Flags().StringVar(&o.Listen, "listen", config.DefaultListen, "the address in new settings")
+}
+
+// setUp makes what the options say, for this host if they name none.
+func setUp(cmd *cobra.Command, o *setup.Options) error {
+	if len(o.Names) == 0 {
+		name, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		o.Names = []string{name}
+	}
+	o.GID, o.Out = gatewayGroup(), cmd.OutOrStdout()
+	return setup.Run(*o)
+}
+
+func hasGatewayGroup() bool {
+	_, err := user.LookupGroup("trident-gateway")
+	return err == nil
 }
 
 // gatewayGroup returns the ID of the group of the gateway, or that of this process if the

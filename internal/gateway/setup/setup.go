@@ -27,6 +27,9 @@ type Options struct {
 	Names []string
 	// Listen is the address in new settings.
 	Listen string
+	// Person is whose passphrase gives all rights in new settings. "" is nobody's: then the
+	// commands that come next begin with that which starts the gateway.
+	Person string
 	// GID is the group of the gateway, which can read the key of the gateway.
 	GID int
 	// Out gets what was made, and the commands that come next.
@@ -107,6 +110,9 @@ rights:
   - identity: "uri:trident://admin"
     rights: [admin]
 `, s.Listen)
+	if s.Person != "" {
+		text += fmt.Sprintf("  - identity: %q\n    rights: [admin]\n", "passphrase:"+s.Person)
+	}
 	s.say("made", path)
 	return writeFile(path, []byte(text), 0o644, os.Getegid())
 }
@@ -118,10 +124,10 @@ func (s *setup) next() error {
 		return err
 	}
 	name := s.Names[0]
+	if s.Person == "" { // else the caller starts it
+		s.say("\nOn this host:\n  systemctl enable --now", Unit)
+	}
 	_, err = fmt.Fprintf(s.Out, `
-On this host:
-  systemctl enable --now trident-gateway.service
-
 On the machine of the administrator, who needs three files of this host:
   scp root@%[1]s:/etc/trident/gateway/ca.crt root@%[1]s:'/etc/trident/gateway/clients/admin.*' .
   trident hosts add %[1]s tls://%[1]s:%[2]s --ca ca.crt --certificate admin.crt --key admin.key
