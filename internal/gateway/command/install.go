@@ -15,7 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/password"
 	"github.com/trident-project/trident/internal/gateway/proxy"
 	"github.com/trident-project/trident/internal/gateway/setup"
-	"github.com/trident-project/trident/internal/linux/run"
+	tools "github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -106,7 +106,7 @@ func makeUser(ctx context.Context) error {
 	if hasGatewayGroup() {
 		return nil
 	}
-	_, err := run.Host{}.Run(ctx, "systemd-sysusers", "trident-gateway.conf")
+	_, err := tools.Host{}.Run(ctx, "systemd-sysusers", "trident-gateway.conf")
 	if err == nil && !hasGatewayGroup() {
 		err = errors.New("it made no group trident-gateway")
 	}
