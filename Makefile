@@ -99,7 +99,7 @@ test-outside: ## Run the tests with servers, tools and hosts of other projects (
 	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mdadm mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
 		nginx apache2 lighttpd docker-registry squid ssh sshd curl node npm pip3 python3 ip tmux qemu-img xz zstd
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/debian trixie)} && \
-	go test -tags outside -count 1 -timeout 15m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
+	go test -tags outside -count 1 -timeout 25m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
 
 .PHONY: test-vm
 test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step, V=1 to see what each took)
