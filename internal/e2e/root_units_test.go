@@ -145,7 +145,8 @@ func isConfined(c container) {
 
 // capabilities are those of CapabilityBoundingSet= in tridentd.service.
 const capabilities = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
-	1<<unix.CAP_LINUX_IMMUTABLE | 1<<unix.CAP_MAC_ADMIN | 1<<unix.CAP_MKNOD | 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE
+	1<<unix.CAP_LINUX_IMMUTABLE | 1<<unix.CAP_MAC_ADMIN | 1<<unix.CAP_MKNOD | 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE |
+	1<<unix.CAP_SYSLOG
 
 func writesFiles(c container) {
 	out, err := c.update(`os:

@@ -107,11 +107,14 @@ type Server struct {
 }
 
 // New returns a server of the methods. loadFile has the history of the load; empty to have it
-// in memory alone.
+// in memory alone. A file that cannot be used is logged, and then the history is in memory.
 func New(loadFile string, logger *slog.Logger) (*Server, error) {
 	history, err := load.Open(loadFile, time.Now(), logger)
 	if err != nil {
-		return nil, err
+		logger.Warn("the history of the load is kept in memory alone", "error", err)
+		if history, err = load.Open("", time.Now(), logger); err != nil {
+			return nil, err
+		}
 	}
 	s := &Server{load: history, writeTime: writeTime, own: map[string]ownFunc{}}
 	var rows []*methods.Method

@@ -1,9 +1,12 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -272,5 +275,12 @@ func TestTheAnswerOfHTTPSaysWhatIsWrongBeforeJSON(t *testing.T) {
 		if len(header.Values("Set-Cookie")) > 0 {
 			t.Errorf("%s %s sets a cookie", tt.method, tt.path)
 		}
+	}
+}
+
+func TestAFileOfTheLoadThatCannotBeUsedDoesNotStopTheGateway(t *testing.T) {
+	var log bytes.Buffer
+	if _, err := New(filepath.Join(t.TempDir(), "missing/load"), slog.New(slog.NewTextHandler(&log, nil))); err != nil || !strings.Contains(log.String(), "in memory alone") {
+		t.Errorf("%v; the log is %q", err, &log)
 	}
 }
