@@ -3,13 +3,14 @@ package logs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -102,33 +103,16 @@ func mounts(name string) (map[string]mounted, error) {
 
 // parseMounts parses mountinfo (proc_pid_mountinfo(5)).
 func parseMounts(text string) (map[string]mounted, error) {
+	all, err := mountinfo.GetMountsFromReader(strings.NewReader(text), nil)
+	if err != nil {
+		return nil, errkind.With(errkind.Corrupt, err)
+	}
 	out := map[string]mounted{}
-	for line := range strings.Lines(text) {
-		left, right, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
-		where, what := strings.Fields(left), strings.Fields(right)
-		if !ok || len(where) < 6 || len(what) < 2 {
-			return nil, errkind.Errorf(errkind.Corrupt, "parse a mount: %.128q", line)
-		}
+	for _, m := range all {
 		// An ID is used again, so the place is a part of the key.
-		out[where[0]+" "+where[4]] = mounted{plain(where[4]), plain(what[1]) + ", " + what[0]}
+		out[fmt.Sprint(m.ID, " ", m.Mountpoint)] = mounted{m.Mountpoint, m.Source + ", " + m.FSType}
 	}
 	return out, nil
-}
-
-// plain replaces the escapes of mountinfo: a backslash and three octal digits.
-func plain(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if b, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out.WriteByte(byte(b))
-				i += 3
-				continue
-			}
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
 }
 
 func compare(before, now map[string]mounted, events *Events) {
