@@ -83,6 +83,7 @@ demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctr
 .PHONY: test
 test: ## Run the tests that need neither root nor a VM (PACKAGES=./internal/fetch for some)
 	@$(NEED) go
+	export TMPDIR=$$(.ci/memory) && trap 'rm -rf "$$TMPDIR"' EXIT && \
 	GOGC=400 go test -vet=off -timeout 20m $(or $(PACKAGES),./... $(SDK)/...)
 
 .PHONY: test-root

@@ -135,7 +135,7 @@ func TestADaemonThatCannotServiceTheHostAnswersEachCallWithTheReason(t *testing.
 		"a datastore that is lost": {"etc/trident/trident.conf", "DatastorePath=here\n", "is not an absolute path", codes.InvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config := testConfig(t.TempDir())
+			config := testConfig(shortDir(t))
 			write(t, filepath.Join(config.Root, c.file), c.text)
 			d, err := New(t.Context(), config)
 			if err != nil {
@@ -162,7 +162,7 @@ func TestADaemonThatCannotServiceTheHostAnswersEachCallWithTheReason(t *testing.
 		})
 	}
 	t.Run("but a version on trial ends at once", func(t *testing.T) {
-		config := testConfig(t.TempDir())
+		config := testConfig(shortDir(t))
 		write(t, filepath.Join(config.Root, hoststate.DefaultPath), strings.Repeat("rubbish ", 1000))
 		trial := rescue.File{Dir: filepath.Join(config.Root, rescue.Dir)}
 		if err := errors.Join(os.MkdirAll(trial.Dir, 0o700), trial.Begin(rescue.Record{Operation: "O", Target: rescue.Side{Version: "1.2.3"}, Deadline: 60})); err != nil {

@@ -70,6 +70,17 @@ func testConfig(root string) Config {
 	return Config{Root: root, Version: "1.2.3", Systemd: &systemdtest.Fake{}, Logger: slog.New(slog.DiscardHandler)}
 }
 
+// shortDir is t.TempDir without the name of the test, for the path of a socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // start runs a daemon in this process. stop stops it and waits.
 func start(t *testing.T, c Config) (socket string, stop func()) {
 	t.Helper()

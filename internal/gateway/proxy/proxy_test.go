@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -238,6 +239,7 @@ func TestTokens(t *testing.T) {
 	if err := <-f.backend.ended; err == nil {
 		t.Error("the call has ended at tridentd by itself")
 	}
+	open.WaitForStateChange(t.Context(), connectivity.Ready) // until the client has seen the end, too
 	if err := call(with(t, "authorization", "Bearer "+good), open, version); status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}

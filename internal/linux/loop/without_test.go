@@ -2,8 +2,8 @@ package loop
 
 import (
 	"errors"
+	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,9 +35,13 @@ func TestAHostThatCannotMountImagesSaysWhatItLacks(t *testing.T) {
 	image, size := ext4(t)
 	hide := func(dir string) error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "") }
 	control := func() error {
-		kept := filepath.Join(t.TempDir(), "loop-control")
-		err := errors.Join(os.WriteFile(kept, nil, 0o600), unix.Mount("/dev/loop-control", kept, "", unix.MS_BIND, ""), hide("/dev"))
-		return errors.Join(err, os.WriteFile("/dev/loop-control", nil, 0o600), unix.Mount(kept, "/dev/loop-control", "", unix.MS_BIND, ""))
+		fd, err := unix.Open("/dev/loop-control", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		kept := fmt.Sprintf("/proc/self/fd/%d", fd)
+		return errors.Join(hide("/dev"), os.WriteFile("/dev/loop-control", nil, 0o600), unix.Mount(kept, "/dev/loop-control", "", unix.MS_BIND, ""))
 	}
 	for name, c := range map[string]struct {
 		prepare func() error
