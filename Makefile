@@ -141,7 +141,7 @@ compare-builds: ## Build twice in two folders; fail when the programs differ in 
 bench: ## Measure Trident side by side with other tools
 	@$(NEED) go veritysetup curl casync $(VMTOOLS)
 	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/debian trixie)}; fi; \
-	for part in images blocks deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
+	for part in images blocks deploy daemon gateway watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 	@go test -run '^$$' -bench PublishTwoHundred ./internal/feed/publish
 	@go test -run '^$$' -bench CheckOfAWarmFeed ./internal/updates
 
@@ -152,7 +152,7 @@ lint: ## Check the code, the API definitions and the scripts
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
 	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done; cd proto && $$tool run --allow-parallel-runners
 	tool=$$(.ci/tool buf); $$tool lint
-	shellcheck .ci/breaking .ci/compare-builds .ci/debian .ci/fuzz .ci/need .ci/run .ci/tool .ci/vulnerabilities packaging/keys packaging/live/iso packaging/stage packaging/sysext
+	shellcheck .ci/breaking .ci/compare-builds .ci/debian .ci/fuzz .ci/memory .ci/need .ci/run .ci/tool .ci/vulnerabilities packaging/keys packaging/live/iso packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
 .PHONY: shape
