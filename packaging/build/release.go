@@ -17,6 +17,9 @@ func (p project) release(ctx context.Context, dir string) error {
 	if err := checkSigner(ctx, "packages and checksums"); err != nil {
 		return err
 	}
+	if err := checkTags(ctx, ".", p.version); err != nil {
+		return err
+	}
 	return publish(dir, func(dir string) error {
 		if err := p.compileAll(ctx); err != nil {
 			return err
