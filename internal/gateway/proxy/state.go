@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/config"
 	"github.com/trident-project/trident/internal/gateway/identity"
 	"github.com/trident-project/trident/internal/gateway/password"
+	"github.com/trident-project/trident/internal/gateway/policy"
 	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/gateway/token"
 	"github.com/trident-project/trident/internal/linux/regfile"
@@ -188,18 +189,12 @@ func (s *state) find(text string, now time.Time) (*login, error) {
 
 // rightsOf returns the rights of a login now; none if it is not valid any more.
 func (s *state) rightsOf(l *login, now time.Time) rights.Set {
-	if s.policy.IsRevoked(l.who, l.serial) || l.cert != nil && now.After(l.cert.NotAfter) || l.session != nil && !l.session.IsValid(s.passphrases, now) {
+	if l.cert != nil && now.After(l.cert.NotAfter) || l.session != nil && !l.session.IsValid(s.passphrases, now) {
 		return 0
 	}
-	set := s.policy.Rights(l.who)
-	if l.by != "token" {
-		return set
+	set, err := policy.Rights(s.policy, s.tokens, l.who, l.serial, now)
+	if err != nil {
+		return 0
 	}
-	for _, t := range s.tokens.Tokens {
-		if t.Identity() == l.who && t.State(now) == "valid" {
-			own, _ := rights.Parse(t.Rights) // token.Parse has checked them
-			return set | own
-		}
-	}
-	return 0
+	return set
 }
