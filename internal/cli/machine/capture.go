@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,7 +74,7 @@ func parseFilter(text string) (program []*machinev1.BpfInstruction, err error) {
 	lines := bufio.NewScanner(strings.NewReader(strings.TrimSpace(text)))
 	for number := 0; lines.Scan(); number++ {
 		var in machinev1.BpfInstruction
-		if number == 0 && len(strings.Fields(lines.Text())) == 1 {
+		if _, err := strconv.ParseUint(strings.TrimSpace(lines.Text()), 10, 32); number == 0 && err == nil {
 			continue // how many there are
 		}
 		if n, err := fmt.Sscanf(lines.Text(), "%d %d %d %d", &in.Op, &in.Jt, &in.Jf, &in.K); n != 4 || err != nil {
