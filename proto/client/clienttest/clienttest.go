@@ -74,8 +74,8 @@ type Config struct {
 	// Host, Findings, Plan and InstallPlan are the answers about the host and about any
 	// Host Configuration.
 	Host *hostv1.GetHostResponse
-	// Control has the services about units, logs, files, captures and power; the calls of a
-	// nil one are not implemented.
+	// Control has the services about units, logs, files, captures, power and mounts; the calls
+	// of a nil one are not implemented.
 	Control     Control
 	Findings    []*hostv1.Finding
 	Plan        *hostv1.PlanUpdateResponse

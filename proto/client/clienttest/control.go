@@ -13,6 +13,7 @@ type Control struct {
 	Files   machinev1.FileServiceServer
 	Capture machinev1.CaptureServiceServer
 	Power   machinev1.PowerServiceServer
+	Mounts  machinev1.MountServiceServer
 }
 
 func (s *Server) registerControl(g *grpc.Server) {
@@ -32,9 +33,13 @@ func (s *Server) registerControl(g *grpc.Server) {
 	if c.Power == nil {
 		c.Power = machinev1.UnimplementedPowerServiceServer{}
 	}
+	if c.Mounts == nil {
+		c.Mounts = machinev1.UnimplementedMountServiceServer{}
+	}
 	machinev1.RegisterUnitServiceServer(g, c.Units)
 	machinev1.RegisterLogServiceServer(g, c.Logs)
 	machinev1.RegisterFileServiceServer(g, c.Files)
 	machinev1.RegisterCaptureServiceServer(g, c.Capture)
 	machinev1.RegisterPowerServiceServer(g, c.Power)
+	machinev1.RegisterMountServiceServer(g, c.Mounts)
 }
