@@ -77,6 +77,10 @@ func TestARequestThatTheStateOfTheHostExcludesIsRefused(t *testing.T) {
 		}
 		finalize := func(s *Service) (string, error) { return s.Finalize(ctx, false) }
 		finalizeInstall := func(s *Service) (string, error) { return s.FinalizeInstall(ctx, false) }
+		planRebuild := func(s *Service) (string, error) {
+			_, err := s.PlanRebuild(ctx)
+			return "", err
+		}
 		checkRoot := func(s *Service) (string, error) { return s.CheckRoot(ctx) }
 		const invalid, precondition = errkind.Invalid, errkind.Precondition
 
@@ -85,6 +89,8 @@ func TestARequestThatTheStateOfTheHostExcludesIsRefused(t *testing.T) {
 			{"install beside no other system", install(InstallRequest{Config: first, Stage: true, Multiboot: true}), invalid, "MultibootWithoutAdoptedPartitions", "has to adopt"},
 			{"install what is not staged", install(InstallRequest{Config: first, Finalize: true}), precondition, "UnexpectedServicingState", "not staged"},
 			{"install without an image", install(InstallRequest{Config: w.parse("os: {additionalFiles: [{destination: /etc/x, content: x}]}\n"), Stage: true}), invalid, "MissingOsImage", "no image"},
+			{"install without disks", install(InstallRequest{Config: w.parse("image: {url: 'file:///x.cosi', sha384: ignored}\n"), Stage: true}), invalid, "InvalidHostConfigurationDynamic", "no disks"},
+			{"plan a rebuild", planRebuild, precondition, "HostNotProvisioned", "never provisioned"},
 			{"finalize an installation", finalizeInstall, precondition, "UnexpectedServicingState", "no installation is staged"},
 			{"finalize an update", finalize, precondition, "HostNotProvisioned", "never provisioned"},
 			{"update", update(UpdateRequest{Config: second, Stage: true}), precondition, "HostNotProvisioned", "never provisioned"},
@@ -108,6 +114,7 @@ func TestARequestThatTheStateOfTheHostExcludesIsRefused(t *testing.T) {
 			{"update to what is not staged", update(UpdateRequest{Config: second, Finalize: true}), precondition, "UnexpectedServicingState", "not staged"},
 			{"finalize no rollback", back(RollbackRequest{Finalize: true}), precondition, "InvalidRollbackState", "no rollback is staged"},
 			{"finalize an installation", finalizeInstall, precondition, "UnexpectedServicingState", "no installation is staged"},
+			{"plan a rebuild without arrays", planRebuild, precondition, "ValidateRebuildRaid", "no arrays"},
 			{"install again", install(InstallRequest{Config: first, Stage: true}), precondition, "CleanInstallOnProvisionedHost", "provisioned already"},
 		})
 		w.wantNothing("nothing is staged", finalize)

@@ -327,3 +327,16 @@ func TestAnArrayIsCreatedWithoutAQuestion(t *testing.T) {
 		}
 	}
 }
+
+// With fewer members in sync an array has lost data, and is not rebuilt.
+func TestTheLeastMembersOfALevel(t *testing.T) {
+	t.Parallel()
+	for level, want := range map[md.Level]int{md.RAID0: 4, md.RAID1: 1, md.RAID4: 3, md.RAID5: 3, md.RAID6: 2, md.RAID10: 2, "linear": 4} {
+		if got := (md.State{Level: level, Slots: 4}).Least(); got != want {
+			t.Errorf("%s of 4 members needs %d, want %d", level, got, want)
+		}
+	}
+	if got := (md.State{Level: md.RAID10, Slots: 5}).Least(); got != 3 {
+		t.Errorf("RAID 10 of 5 members needs %d, want 3", got)
+	}
+}
