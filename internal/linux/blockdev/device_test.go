@@ -3,6 +3,7 @@ package blockdev_test
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"os"
 	"path/filepath"
 	"testing"
@@ -109,5 +110,29 @@ func TestADiskThatIsClosedOrAPathThatLeadsNowhereFails(t *testing.T) {
 	}
 	if err := blockdev.Await(t.Context(), round); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("a link to itself: %v", err)
+	}
+}
+
+func TestTheSumOfADiskIsThatOfItsContent(t *testing.T) {
+	t.Parallel()
+	seed := maphash.MakeSeed()
+	d := blockdevtest.New(1<<20, 512)
+	write := func(text string, off int64) {
+		t.Helper()
+		if _, err := d.WriteAt([]byte(text), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blank := d.Sum(seed)
+	write("a", 1000)
+	first := d.Sum(seed)
+	write("a", 3000)
+	write("\x00", 1000)
+	if moved := d.Sum(seed); first == blank || moved == first || moved == blank {
+		t.Errorf("blank %d, with a byte %d, with the byte elsewhere %d", blank, first, moved)
+	}
+	write("\x00", 3000)
+	if got := d.Sum(seed); got != blank {
+		t.Errorf("blank again: %d, was %d", got, blank)
 	}
 }

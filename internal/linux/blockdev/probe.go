@@ -25,9 +25,9 @@ const probeSize = 68 << 10
 // Probe recognizes the content of a device of size bytes by its magic numbers. It returns
 // the zero value if it cannot read the device.
 func Probe(r io.ReaderAt, size int64) Content {
-	b := make([]byte, min(probeSize, size))
-	n, _ := r.ReadAt(b, 0)
-	b = append(b[:n], make([]byte, probeSize-n)...)
+	b := make([]byte, probeSize)
+	n, _ := r.ReadAt(b[:min(probeSize, size)], 0)
+	clear(b[n:])
 	if c, ok := raidMember(r, size); ok {
 		return c
 	}

@@ -5,7 +5,9 @@ package blockdevtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -89,6 +91,20 @@ func (m *Memory) Writes() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.writes
+}
+
+// Sum returns a sum of the content. Two disks with the same content have the same sum for a seed.
+func (m *Memory) Sum(seed maphash.Seed) (sum uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, data := range m.cache { // which has no sectors of zeros
+		var h maphash.Hash
+		h.SetSeed(seed)
+		_ = binary.Write(&h, binary.LittleEndian, i)
+		_, _ = h.Write(data)
+		sum += h.Sum64() // in any order
+	}
+	return sum
 }
 
 // Size implements blockdev.Device.
