@@ -224,7 +224,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/rivo/uniseg":          "internal/cli/terminal",
-	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/machine/logs internal/machine/mounts internal/servicing/slots/liveos",
+	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/machine/logs internal/machine/mounts internal/machine/system internal/servicing/slots/liveos",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/linux/ddi/pclusters internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/hosts internal/osconfig packaging/build internal/updates internal/gateway/config internal/gateway/connect",
 	"github.com/theupdateframework":   "internal/updates internal/feed/publish",

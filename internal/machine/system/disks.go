@@ -172,15 +172,11 @@ func parseDiskstats(text string) map[string]DiskStatistics {
 // source for file systems that have a number of their own, such as btrfs.
 func (r *Reader) mountPoints() map[string][]string {
 	out := map[string][]string{}
-	text, err := r.read(mountinfo, largeFile)
+	all, err := r.mountTable()
 	if err != nil {
 		return out
 	}
-	for l := range strings.Lines(text) {
-		m, ok := parseMount(l)
-		if !ok {
-			continue
-		}
+	for _, m := range all {
 		key := fmt.Sprintf("%d:%d", m.Major, m.Minor)
 		if m.Major == 0 && strings.HasPrefix(m.Source, "/dev/") {
 			key = m.Source

@@ -2,17 +2,17 @@ package system
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-const mountinfo = "proc/self/mountinfo"
+const mountTableFile = "proc/self/mountinfo"
 
 // A Mount is one mount of this process.
 type Mount struct {
@@ -39,22 +39,14 @@ const (
 // waits for them at most 2 s, and asks none again that has not answered yet.
 func (r *Reader) Mounts(ctx context.Context) ([]Mount, error) {
 	const doing = "read the mounts"
-	text, err := r.read(mountinfo, largeFile)
+	all, err := r.mountTable()
 	if err != nil {
 		return nil, failed(doing, err)
 	}
-	var all []Mount
-	var remote []int
-	for l := range strings.Lines(text) {
-		m, ok := parseMount(l)
-		if !ok {
-			return nil, malformed(doing, mountinfo, l)
-		}
-		if len(all) == maxMounts {
-			return nil, tooMany(doing, "mounts", strings.Count(text, "\n"), maxMounts)
-		}
-		all = append(all, m)
+	if len(all) > maxMounts {
+		return nil, tooMany(doing, "mounts", len(all), maxMounts)
 	}
+	var remote []int
 	for i := range all {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -130,37 +122,40 @@ func (r *Reader) askServers(ctx context.Context, all []Mount, remote []int) {
 	}
 }
 
-// parseMount parses a line of mountinfo: "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3
-// /dev/root rw,errors=continue".
-func parseMount(l string) (m Mount, ok bool) {
-	head, tail, ok := strings.Cut(strings.TrimSuffix(l, "\n"), " - ")
-	fields, super := strings.Split(head, " "), strings.SplitN(tail, " ", 3)
-	if !ok || len(fields) < 6 || len(super) < 2 {
-		return m, false
+// mountTable returns the mounts that this process sees, without the secrets in their options.
+func (r *Reader) mountTable() ([]Mount, error) {
+	text, err := r.read(mountTableFile, largeFile)
+	if err != nil {
+		return nil, err
 	}
-	major, minor, ok := strings.Cut(fields[2], ":")
-	x, err := strconv.ParseUint(major, 10, 32)
-	y, err2 := strconv.ParseUint(minor, 10, 32)
-	if !ok || errors.Join(err, err2) != nil {
-		return m, false
-	}
-	m = Mount{
-		Major: uint32(x), Minor: uint32(y), Root: unescape(fields[3]), Target: unescape(fields[4]),
-		Type: unescape(super[0]), Source: withoutPassword(unescape(super[1])),
-	}
-	options := strings.Split(fields[5], ",")
-	if len(super) == 3 {
-		options = append(options, strings.Split(super[2], ",")...)
-	}
-	for _, o := range options {
-		if o = withoutSecret(unescape(o)); o != "" && !slices.Contains(m.Options, o) {
-			m.Options = append(m.Options, o)
-		}
-	}
-	return m, true
+	return parseMounts(text)
 }
 
-// unescape replaces the octal escapes of a name in mountinfo: \040 is a blank.
+// parseMounts parses a table of mounts. It fails with Unsupported.
+func parseMounts(text string) ([]Mount, error) {
+	infos, err := mountinfo.GetMountsFromReader(strings.NewReader(text), nil)
+	if err != nil { // its text has a line of the table, which can have a password
+		return nil, errkind.Errorf(errkind.Unsupported, "unknown form of /%s", mountTableFile)
+	}
+	var all []Mount
+	for _, i := range infos {
+		m := Mount{
+			Major: uint32(i.Major), Minor: uint32(i.Minor), //nolint:gosec // the kernel prints 12 and 20 bits
+			Root: i.Root, Target: i.Mountpoint, Type: i.FSType, Source: withoutPassword(i.Source),
+		}
+		for _, options := range []string{i.Options, i.VFSOptions} {
+			for o := range strings.SplitSeq(options, ",") {
+				if o = withoutSecret(unescape(o)); o != "" && !slices.Contains(m.Options, o) {
+					m.Options = append(m.Options, o)
+				}
+			}
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// unescape replaces the octal escapes of an option: \054 is a comma.
 func unescape(s string) string {
 	if !strings.Contains(s, "\\") {
 		return s

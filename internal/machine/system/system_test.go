@@ -207,13 +207,27 @@ func TestDisksHaveTheirPartitionsAndMounts(t *testing.T) {
 const cifs = "40 1 0:50 / /mnt rw,relatime - cifs //user:geheim@server/share rw,username=user,password=geheim,vers=3.0\n"
 
 func TestMountsHaveNoSecrets(t *testing.T) {
-	m, ok := parseMount(cifs)
-	want := Mount{
+	all, err := parseMounts(cifs)
+	want := []Mount{{
 		Source: "//user:…@server/share", Target: "/mnt", Type: "cifs", Root: "/", Minor: 50,
 		Options: []string{"rw", "relatime", "username=user", "password=…", "vers=3.0"},
+	}}
+	if diff := cmp.Diff(want, all); err != nil || diff != "" {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
-	if diff := cmp.Diff(want, m); !ok || diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+	_, err = tree(t, map[string]string{"proc/self/mountinfo": strings.Replace(cifs, " - ", " ", 1)}).Mounts(t.Context())
+	if errkind.Of(err) != errkind.Unsupported || strings.Contains(err.Error(), "geheim") {
+		t.Errorf("a line of another form: %v", err)
+	}
+}
+
+func TestNamesAndOptionsOfMountsAreUnescaped(t *testing.T) {
+	all, err := parseMounts(`41 1 8:17 /a\040b /mnt\040x rw shared:7 master:1 - ext4 /dev/disk\134one rw,context=a\054b,x\0` + "\n")
+	want := []Mount{{
+		Source: `/dev/disk\one`, Target: "/mnt x", Type: "ext4", Root: "/a b", Major: 8, Minor: 17, Options: []string{"rw", "context=a,b", `x\0`},
+	}}
+	if diff := cmp.Diff(want, all); err != nil || diff != "" {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
 }
 
