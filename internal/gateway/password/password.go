@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -93,13 +92,7 @@ func parse(data []byte) (*List, error) {
 func (l *List) Write(path string, gid int) error {
 	data, err := json.MarshalIndent(l, "", "  ")
 	if err == nil {
-		err = atomicfile.FillFunc(path, 0o640, func(f *os.File) error {
-			if err := f.Chown(-1, gid); err != nil {
-				return err
-			}
-			_, err := f.Write(append(data, '\n'))
-			return err
-		})
+		err = atomicfile.WriteForGroup(path, append(data, '\n'), 0o640, gid)
 	}
 	if err != nil {
 		return fmt.Errorf("write the passphrases: %w", err)

@@ -85,24 +85,10 @@ func (p *pair) write(base string, keyMode fs.FileMode, gid int) error {
 	if err != nil {
 		return fmt.Errorf("write %s.key: %w", base, err)
 	}
-	if err := writeFile(base+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), keyMode, gid); err != nil {
+	if err := atomicfile.WriteForGroup(base+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), keyMode, gid); err != nil {
 		return err
 	}
-	return writeFile(base+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}), 0o644, gid)
-}
-
-func writeFile(path string, data []byte, mode fs.FileMode, gid int) error {
-	err := atomicfile.FillFunc(path, mode, func(f *os.File) error {
-		if err := f.Chown(-1, gid); err != nil {
-			return err
-		}
-		_, err := f.Write(data)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return atomicfile.WriteForGroup(base+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}), 0o644, gid)
 }
 
 // issue signs a certificate for template with a new key; a nil authority signs itself.

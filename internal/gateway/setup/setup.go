@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/config"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
 // Options say what to make.
@@ -114,7 +115,7 @@ rights:
 		text += fmt.Sprintf("  - identity: %q\n    rights: [admin]\n", "passphrase:"+s.Person)
 	}
 	s.say("made", path)
-	return writeFile(path, []byte(text), 0o644, os.Getegid())
+	return atomicfile.WriteForGroup(path, []byte(text), 0o644, os.Getegid())
 }
 
 // next prints the commands that come next.

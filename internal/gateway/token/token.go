@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -113,16 +112,9 @@ func Read(path string) (*List, error) {
 // of the group gid, above all the gateway, can read it.
 func (l *List) Write(path string, gid int) error {
 	data, err := json.MarshalIndent(l, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the tokens: %w", err)
+	if err == nil {
+		err = atomicfile.WriteForGroup(path, append(data, '\n'), 0o640, gid)
 	}
-	err = atomicfile.FillFunc(path, 0o640, func(f *os.File) error {
-		if err := f.Chown(-1, gid); err != nil {
-			return err
-		}
-		_, err := f.Write(append(data, '\n'))
-		return err
-	})
 	if err != nil {
 		return fmt.Errorf("write the tokens: %w", err)
 	}

@@ -25,6 +25,17 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 	})
 }
 
+// WriteForGroup replaces path by a file of the group gid with that content and mode perm.
+func WriteForGroup(path string, data []byte, perm fs.FileMode, gid int) error {
+	return FillFunc(path, perm, func(f *os.File) error {
+		if err := f.Chown(-1, gid); err != nil {
+			return err
+		}
+		_, err := f.Write(data)
+		return err
+	})
+}
+
 // WriteFunc replaces path by a file with the content that fill writes.
 func WriteFunc(path string, perm fs.FileMode, fill func(io.Writer) error) error {
 	return FillFunc(path, perm, func(f *os.File) error { return fill(f) })

@@ -28,6 +28,27 @@ func TestWriteReplacesContentAndMode(t *testing.T) {
 	}
 }
 
+func TestAFileForAGroupBelongsToIt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	if err := WriteForGroup(path, []byte("new"), 0o640, os.Getegid()); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o640 || info.Sys().(*syscall.Stat_t).Gid != uint32(os.Getegid()) {
+		t.Errorf("%v, %v", info, err)
+	}
+	if os.Geteuid() == 0 {
+		return // who may give files to any group
+	}
+	if err := WriteForGroup(path, []byte("newer"), 0o640, 1<<20); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a group of others: %v", err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != "new" {
+		t.Errorf("content %q", got)
+	}
+}
+
 func TestAFailedWriteLeavesTheOldContentAndNothingBesides(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
