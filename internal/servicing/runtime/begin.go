@@ -28,6 +28,7 @@ func (s *Service) Register() {
 	for name, steps := range map[string][]operation.Step[record]{
 		opUpdate: all, opUpdateStage: stage, opUpdateFinalize: finalize,
 		opRollback: all, opRollbackStage: stage, opRollbackFinalize: finalize,
+		OpReset:   change.Runnable(s.resetSteps()),
 		opNothing: {{Name: "look", Do: s.explain}}, // no Undo: the operation has nothing to do
 	} {
 		s.start[name] = operation.Register(s.Runner, operation.Kind[record]{Name: name, Steps: steps})
@@ -111,7 +112,7 @@ func (s *Service) plan(ctx context.Context, runs *hostconfig.Config, out *change
 // and upstream's name of the metric that counts successful ones, or "".
 func KindOf(kind string) (does change.Kind, successMetric string) {
 	switch kind {
-	case opNothing:
+	case opNothing, OpReset: // upstream has no kind for a reset
 		return change.None, ""
 	case opUpdateStage:
 		return change.RuntimeUpdate, ""

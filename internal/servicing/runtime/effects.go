@@ -12,6 +12,8 @@ import (
 type planned struct {
 	config *hostconfig.Config
 	change diff.Change // from the configuration of the host to config
+	// rollbacks, of a reset, is how many rollbacks the host loses.
+	rollbacks int
 }
 
 // scripts returns the Effects of a step that runs the scripts of a point.
@@ -59,6 +61,9 @@ func changesExtensions(p *planned) []change.Effect {
 			out.Add("replace-"+string(c.class), change.ExtensionName(e.New), "replace the %s %s by %s", c.class, change.ExtensionName(e.Old), change.ExtensionName(e.New))
 		}
 		for _, e := range c.change.Removed {
+			if e.Path == change.OwnPath { // Trident stays
+				continue
+			}
 			out.Add("remove-"+string(c.class), change.ExtensionName(e), "remove the %s %s", c.class, change.ExtensionName(e))
 		}
 	}
