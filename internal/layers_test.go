@@ -81,7 +81,7 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "proto/errkind proto/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/hostinfo internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
+	{"internal/servicing", "internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/rebuild internal/servicing/slots/wholedisk internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
 	{"internal/servicing/oplog", "internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/osconfig internal/linux/atomicfile"},
 	{"internal/servicing/runtime", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/fetch internal/linux/inroot internal/errkind"},
 	{"internal/servicing/slots", "internal/servicing/slots/loader internal/servicing/slots/disks internal/servicing/slots/newos internal/servicing/slots/liveos internal/servicing/slots/record internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/slot internal/errkind"},
@@ -192,12 +192,11 @@ var layers = []struct{ pkg, may string }{
 	{"proto/errkind/grpckind", "proto/errkind"},
 	{"proto/errkind", ""},
 	{"proto/wire", ""},
+	{"proto/trident/machine/v1", "proto/trident/host/v1 proto/trident/operations/v1"},
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},
 	{"proto/trident/host/v1", "proto/trident/operations/v1 proto/trident/v1"},
-	{"proto/trident/machine/v1", ""},
 	{"proto/trident/setup/v1", ""},
 	{"proto/trident/handles/v1", ""},
-	{"proto/trident/machine/v1", ""},
 	{"proto/trident/operations/v1", ""},
 	{"proto/trident/v1preview", "proto/trident/v1"},
 	{"proto/trident/v1", ""},

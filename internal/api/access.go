@@ -114,6 +114,8 @@ func access() map[string]rule {
 		machinev1.MountService_ListHolders_FullMethodName:         {may: root},
 		machinev1.PowerService_Reboot_FullMethodName:              {may: root},
 		machinev1.PowerService_Shutdown_FullMethodName:            {may: root},
+		machinev1.ResetService_PlanReset_FullMethodName:           {may: root},
+		machinev1.ResetService_Reset_FullMethodName:               {may: root},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, worksWithoutHost: true, isQuiet: true},

@@ -122,6 +122,7 @@ func New(c Config) *Server {
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
 	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, keeper: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
 	machinev1.RegisterSystemServiceServer(services, systemOf(c))
+	machinev1.RegisterResetServiceServer(services, &resetServer{host: c.Servicing, runner: c.Operations})
 	if c.Control != nil {
 		c.Control.Register(services, callerOf)
 	}

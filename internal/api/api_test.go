@@ -89,7 +89,7 @@ func TestReflectionListsTheServices(t *testing.T) {
 	want := []string{
 		"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
 		"trident.handles.v1.HandleService", "trident.host.v1.HostService",
-		"trident.machine.v1.CaptureService", "trident.machine.v1.FileService", "trident.machine.v1.LogService", "trident.machine.v1.MountService", "trident.machine.v1.PowerService", "trident.machine.v1.SystemService", "trident.machine.v1.UnitService",
+		"trident.machine.v1.CaptureService", "trident.machine.v1.FileService", "trident.machine.v1.LogService", "trident.machine.v1.MountService", "trident.machine.v1.PowerService", "trident.machine.v1.ResetService", "trident.machine.v1.SystemService", "trident.machine.v1.UnitService",
 		"trident.operations.v1.OperationsService", "trident.self.v1.SelfService",
 		"trident.setup.v1.SetupService",
 		"trident.v1.CommitService", "trident.v1.StreamingService", "trident.v1.UpdateService", "trident.v1.VersionService",

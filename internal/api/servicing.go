@@ -15,6 +15,7 @@ type Servicing interface {
 	planner
 	reporter
 	rebuilder
+	resetter
 	keeper
 }
 

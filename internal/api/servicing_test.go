@@ -108,6 +108,12 @@ func (f *fakeServicing) Plan(_ context.Context, c *hostconfig.Config) (*servicin
 func (f *fakeServicing) PlanRebuild(context.Context) (*servicing.Plan, error) {
 	return &f.plan, f.refuse
 }
+func (f *fakeServicing) PlanReset(context.Context) (*servicing.ResetPlan, error) {
+	return &servicing.ResetPlan{Plan: f.plan, Stays: []string{"Trident"}, HostName: "web-1", Confirmation: "token"}, f.refuse
+}
+func (f *fakeServicing) Reset(ctx context.Context, confirmation string) (string, error) {
+	return f.begin(ctx, "reset with "+confirmation)
+}
 func (f *fakeServicing) CarriedExtensions(context.Context) ([]servicing.CarriedExtension, error) {
 	return f.carried, nil
 }

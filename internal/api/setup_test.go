@@ -288,11 +288,16 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 				t.Errorf("%v, %v", got, err)
 			}
 		},
-		"machine-capture":      func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
-		"machine-files":        func(t *testing.T, _ *fixture) { TestFilesAreServed(t) },
-		"machine-logs":         func(t *testing.T, _ *fixture) { TestAServerThatStopsEndsTheStreams(t) },
-		"machine-mounts":       func(t *testing.T, _ *fixture) { TestMountsAreServed(t) },
-		"machine-power":        func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
+		"machine-capture": func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
+		"machine-files":   func(t *testing.T, _ *fixture) { TestFilesAreServed(t) },
+		"machine-logs":    func(t *testing.T, _ *fixture) { TestAServerThatStopsEndsTheStreams(t) },
+		"machine-mounts":  func(t *testing.T, _ *fixture) { TestMountsAreServed(t) },
+		"machine-power":   func(t *testing.T, _ *fixture) { TestPowerAndPacketsAreServed(t) },
+		"machine-reset": func(t *testing.T, f *fixture) {
+			if _, err := machinev1.NewResetServiceClient(f.conn).PlanReset(t.Context(), &machinev1.PlanResetRequest{}); err != nil {
+				t.Error(err)
+			}
+		},
 		"machine-units":        func(t *testing.T, _ *fixture) { TestUnitsAreServed(t) },
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },

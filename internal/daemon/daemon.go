@@ -217,7 +217,7 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 		},
 	})
 	host := change.New(change.Host{
-		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
+		Root: c.Root, Version: c.Version, HostID: func() string { return hostinfo.ID(c.Root) }, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		Places: slices.Concat(slots.Places(), selfservice.Places(), updates.Places()),
 	})
 	logs := &oplog.Log{Host: host, Reports: &oplog.Reports{

@@ -11,7 +11,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/runtime"
@@ -170,7 +169,7 @@ func (s *Service) confirmation(st change.State, p *ResetPlan) (string, error) {
 		Host, Name, Status string
 		Steps              []PlannedStep
 		Stays, Warnings    []string
-	}{hostinfo.ID(s.Root), p.HostName, string(status), p.Steps, p.Stays, p.Warnings})
+	}{s.HostID(), p.HostName, string(status), p.Steps, p.Stays, p.Warnings})
 	if err != nil {
 		return "", err
 	}

@@ -211,7 +211,7 @@ func (w *world) startDaemon() {
 		},
 	})
 	p.service = newService(change.Host{
-		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
+		Root: w.root, Version: version, HostID: func() string { return w.text("etc/machine-id") }, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
 		EtcIsReadOnly: w.etcClosed,
 	}, machine.Machine{}, self)
 	if w.logs {

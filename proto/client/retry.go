@@ -88,6 +88,7 @@ func readOnly(method string) bool {
 		machinev1.MountService_ListHolders_FullMethodName,
 		machinev1.UnitService_ListUnits_FullMethodName,
 		machinev1.UnitService_ShowUnit_FullMethodName,
+		machinev1.ResetService_PlanReset_FullMethodName,
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName,
 		tridentv1preview.StatusService_GetLastError_FullMethodName,
 		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName,

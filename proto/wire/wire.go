@@ -61,6 +61,7 @@ const (
 	MachineLogs         = "machine-logs"          // LogService
 	MachineMounts       = "machine-mounts"        // MountService
 	MachinePower        = "machine-power"         // PowerService
+	MachineReset        = "machine-reset"         // ResetService
 	MachineUnits        = "machine-units"         // UnitService
 	Operations          = "operations"            // OperationsService: get, list, cancel, watch from a sequence number
 	Pause               = "pause"                 // Trial.pause in SelfService.Upgrade and Activate, and OperationsService.Continue
@@ -103,7 +104,7 @@ func Capabilities(changesHost bool) []string {
 	if changesHost {
 		all = append(all,
 			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallMultiboot, InstallPlan,
-			MachineCapture, MachineFiles, MachineLogs, MachineMounts, MachinePower, MachineSystem, MachineUnits, RebuildPlan, RecoveryKey,
+			MachineCapture, MachineFiles, MachineLogs, MachineMounts, MachinePower, MachineReset, MachineSystem, MachineUnits, RebuildPlan, RecoveryKey,
 			RuntimeRollback, RuntimeUpdate, StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)

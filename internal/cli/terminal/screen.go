@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"io"
 	"os"
 	"strings"
 	"unicode"
@@ -45,6 +46,12 @@ func screenOf(f *os.File) Screen {
 		return height
 	}
 	return s
+}
+
+// IsInput reports whether an input is a terminal, so that a person can answer a question.
+func IsInput(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // columns returns the width of the screen; 0 is no limit.

@@ -23,6 +23,7 @@ func own(conn grpc.ClientConnInterface) []call {
 	mounts := machine.NewMountServiceClient(conn)
 	units, logs := machine.NewUnitServiceClient(conn), machine.NewLogServiceClient(conn)
 	files, power := machine.NewFileServiceClient(conn), machine.NewPowerServiceClient(conn)
+	reset := machine.NewResetServiceClient(conn)
 	text := "os: {}\n"
 	nowhere := &self.Source{From: &self.Source_Path{Path: "/nowhere.raw"}}
 	const gone = "PHASE_UNDONE NOT_FOUND"
@@ -191,6 +192,11 @@ func own(conn grpc.ClientConnInterface) []call {
 		{method: "trident.machine.v1.MountService/ListHolders", want: unsupported, host: notFound, do: unary(mounts.ListHolders, &machine.ListHoldersRequest{Where: "/no/mount"}, ok)},
 		{method: "trident.machine.v1.PowerService/Reboot", want: unsupported, endsHost: true, do: unary(power.Reboot, &machine.RebootRequest{}, ok)},
 		{method: "trident.machine.v1.PowerService/Shutdown", want: unsupported, endsHost: true, do: unary(power.Shutdown, &machine.ShutdownRequest{}, ok)},
+		{method: "trident.machine.v1.ResetService/PlanReset", want: "OK", do: unary(reset.PlanReset, &machine.PlanResetRequest{}, ok)},
+		{method: "trident.machine.v1.ResetService/Reset", want: invalid, do: func(ctx context.Context) (string, error) {
+			stream, err := reset.Reset(ctx, &machine.ResetRequest{})
+			return received(stream, err)
+		}},
 		{method: "trident.self.v1.SelfService/Remove", want: notFound, do: unary(me.Remove, &self.RemoveRequest{Version: "9.9.9"}, ok)},
 	}
 }

@@ -75,6 +75,7 @@ func TestTheTableIsPlausible(t *testing.T) {
 		"/trident.machine.v1.FileService/CopyFiles":                      rights.Secret,
 		"/trident.machine.v1.CaptureService/Capture":                     rights.Secret,
 		"/trident.machine.v1.PowerService/Reboot":                        rights.Operate,
+		"/trident.machine.v1.ResetService/Reset":                         rights.Admin,
 		"/trident.v1.StreamingService/StreamDisk":                        rights.Admin,
 		"/trident.machine.v1.SystemService/GetArguments":                 rights.Secret,
 		"/trident.machine.v1.SystemService/ListProcesses":                rights.Read,

@@ -95,12 +95,14 @@ func table() map[Right][]string {
 			"/trident.v1preview.RollbackService/GetRollbackChain",
 			"/trident.v1preview.RollbackService/GetRollbackTarget",
 		},
-		// These erase disks, remove Trident, or change what the host takes by itself.
+		// These erase disks, remove Trident, take the host out of service, or change what the host takes by itself.
 		Admin: {
 			"/trident.self.v1.SelfService/Remove",
 			"/trident.self.v1.SelfService/SetPolicy",
 			// A share of another host can put anything where programs of this one read it.
 			"/trident.machine.v1.MountService/Mount",
+			"/trident.machine.v1.ResetService/PlanReset",
+			"/trident.machine.v1.ResetService/Reset",
 			"/trident.v1.StreamingService/StreamDisk",
 			"/trident.v1preview.InstallService/Install",
 			"/trident.v1preview.InstallService/InstallStage",

@@ -24,6 +24,8 @@ import (
 type Host struct {
 	Root    string // the root folder of the host, "/"
 	Version string // of this process; it is recorded with every status
+	// HostID returns the public name of the host, or "" if it has none; nil: it has none.
+	HostID func() string
 	Runner  *operation.Runner
 	Store   *hoststate.Store
 	Systemd systemd.Manager
@@ -60,6 +62,9 @@ func New(h Host) *Host {
 	}
 	if h.EtcIsReadOnly == nil {
 		h.EtcIsReadOnly = etcIsReadOnly
+	}
+	if h.HostID == nil {
+		h.HostID = func() string { return "" }
 	}
 	if h.Extensions == nil {
 		h.Extensions = &extension.Store{Root: h.Root, Systemd: h.Systemd, Tools: h.Tools, Touch: h.Touch}

@@ -81,6 +81,8 @@ type Config struct {
 	Plan        *hostv1.PlanUpdateResponse
 	InstallPlan *hostv1.PlanInstallResponse
 	RebuildPlan *hostv1.PlanRebuildResponse
+	// ResetPlan is the plan of a reset of the host; Reset needs its confirmation.
+	ResetPlan *machinev1.PlanResetResponse
 	// RecoveryKey is the recovery key of any installation; nil: there is none.
 	RecoveryKey []byte
 	// System serves trident.machine.v1.SystemService; nil: its calls are not implemented.
@@ -165,6 +167,7 @@ func (s *Server) Serve(l net.Listener) {
 			system = machinev1.UnimplementedSystemServiceServer{}
 		}
 		machinev1.RegisterSystemServiceServer(g, system)
+		machinev1.RegisterResetServiceServer(g, resetServer{Server: s})
 		s.registerControl(g)
 		setupv1.RegisterSetupServiceServer(g, setupServer{Server: s})
 		handlesv1.RegisterHandleServiceServer(g, handleServer{Server: s})

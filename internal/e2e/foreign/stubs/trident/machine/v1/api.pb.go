@@ -7,6 +7,8 @@
 package machinev1
 
 import (
+	v1 "example.com/foreign/stubs/trident/host/v1"
+	v11 "example.com/foreign/stubs/trident/operations/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -5195,6 +5197,126 @@ func (x *NetworkStatistics) GetCollisions() uint64 {
 	return 0
 }
 
+type PlanResetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResetRequest) Reset() {
+	*x = PlanResetRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResetRequest) ProtoMessage() {}
+
+func (x *PlanResetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResetRequest.ProtoReflect.Descriptor instead.
+func (*PlanResetRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{63}
+}
+
+type PlanResetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Steps         []*v1.PlannedStep      `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	Stays         []string               `protobuf:"bytes,3,rep,name=stays,proto3" json:"stays,omitempty"`
+	Warnings      []*v1.Finding          `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	HostName      string                 `protobuf:"bytes,5,opt,name=host_name,json=hostName,proto3" json:"host_name,omitempty"`
+	Confirmation  string                 `protobuf:"bytes,6,opt,name=confirmation,proto3" json:"confirmation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResetResponse) Reset() {
+	*x = PlanResetResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResetResponse) ProtoMessage() {}
+
+func (x *PlanResetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResetResponse.ProtoReflect.Descriptor instead.
+func (*PlanResetResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *PlanResetResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanResetResponse) GetSteps() []*v1.PlannedStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanResetResponse) GetStays() []string {
+	if x != nil {
+		return x.Stays
+	}
+	return nil
+}
+
+func (x *PlanResetResponse) GetWarnings() []*v1.Finding {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *PlanResetResponse) GetHostName() string {
+	if x != nil {
+		return x.HostName
+	}
+	return ""
+}
+
+func (x *PlanResetResponse) GetConfirmation() string {
+	if x != nil {
+		return x.Confirmation
+	}
+	return ""
+}
+
 type Process struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Pid            int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -5215,7 +5337,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[63]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5227,7 +5349,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[63]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5240,7 +5362,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Process) GetPid() int32 {
@@ -5338,7 +5460,7 @@ type ProcessArguments struct {
 
 func (x *ProcessArguments) Reset() {
 	*x = ProcessArguments{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[64]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5350,7 +5472,7 @@ func (x *ProcessArguments) String() string {
 func (*ProcessArguments) ProtoMessage() {}
 
 func (x *ProcessArguments) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[64]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5363,7 +5485,7 @@ func (x *ProcessArguments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessArguments.ProtoReflect.Descriptor instead.
 func (*ProcessArguments) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ProcessArguments) GetPid() int32 {
@@ -5398,7 +5520,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[65]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5410,7 +5532,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[65]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5423,7 +5545,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ReadFileRequest) GetPath() string {
@@ -5458,7 +5580,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[66]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5470,7 +5592,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[66]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5483,7 +5605,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ReadFileResponse) GetFile() *FileInfo {
@@ -5516,7 +5638,7 @@ type RebootRequest struct {
 
 func (x *RebootRequest) Reset() {
 	*x = RebootRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[67]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5528,7 +5650,7 @@ func (x *RebootRequest) String() string {
 func (*RebootRequest) ProtoMessage() {}
 
 func (x *RebootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[67]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5541,7 +5663,7 @@ func (x *RebootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebootRequest.ProtoReflect.Descriptor instead.
 func (*RebootRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RebootRequest) GetIgnoreInhibitors() bool {
@@ -5559,7 +5681,7 @@ type RebootResponse struct {
 
 func (x *RebootResponse) Reset() {
 	*x = RebootResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[68]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5571,7 +5693,7 @@ func (x *RebootResponse) String() string {
 func (*RebootResponse) ProtoMessage() {}
 
 func (x *RebootResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[68]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5584,7 +5706,95 @@ func (x *RebootResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebootResponse.ProtoReflect.Descriptor instead.
 func (*RebootResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{70}
+}
+
+type ResetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Confirmation  string                 `protobuf:"bytes,1,opt,name=confirmation,proto3" json:"confirmation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetRequest) Reset() {
+	*x = ResetRequest{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetRequest) ProtoMessage() {}
+
+func (x *ResetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetRequest.ProtoReflect.Descriptor instead.
+func (*ResetRequest) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *ResetRequest) GetConfirmation() string {
+	if x != nil {
+		return x.Confirmation
+	}
+	return ""
+}
+
+type ResetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *v11.Event             `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetResponse) Reset() {
+	*x = ResetResponse{}
+	mi := &file_trident_machine_v1_api_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetResponse) ProtoMessage() {}
+
+func (x *ResetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_machine_v1_api_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetResponse.ProtoReflect.Descriptor instead.
+func (*ResetResponse) Descriptor() ([]byte, []int) {
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *ResetResponse) GetEvent() *v11.Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
 }
 
 type RestartUnitRequest struct {
@@ -5597,7 +5807,7 @@ type RestartUnitRequest struct {
 
 func (x *RestartUnitRequest) Reset() {
 	*x = RestartUnitRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[69]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5609,7 +5819,7 @@ func (x *RestartUnitRequest) String() string {
 func (*RestartUnitRequest) ProtoMessage() {}
 
 func (x *RestartUnitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[69]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5622,7 +5832,7 @@ func (x *RestartUnitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartUnitRequest.ProtoReflect.Descriptor instead.
 func (*RestartUnitRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RestartUnitRequest) GetName() string {
@@ -5647,7 +5857,7 @@ type RestartUnitResponse struct {
 
 func (x *RestartUnitResponse) Reset() {
 	*x = RestartUnitResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[70]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +5869,7 @@ func (x *RestartUnitResponse) String() string {
 func (*RestartUnitResponse) ProtoMessage() {}
 
 func (x *RestartUnitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[70]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +5882,7 @@ func (x *RestartUnitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartUnitResponse.ProtoReflect.Descriptor instead.
 func (*RestartUnitResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 type Share struct {
@@ -5690,7 +5900,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[71]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5702,7 +5912,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[71]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5715,7 +5925,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Share) GetWhat() string {
@@ -5778,7 +5988,7 @@ type ShareCredentials struct {
 
 func (x *ShareCredentials) Reset() {
 	*x = ShareCredentials{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[72]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5790,7 +6000,7 @@ func (x *ShareCredentials) String() string {
 func (*ShareCredentials) ProtoMessage() {}
 
 func (x *ShareCredentials) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[72]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5803,7 +6013,7 @@ func (x *ShareCredentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareCredentials.ProtoReflect.Descriptor instead.
 func (*ShareCredentials) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ShareCredentials) GetUsername() string {
@@ -5836,7 +6046,7 @@ type ShowUnitRequest struct {
 
 func (x *ShowUnitRequest) Reset() {
 	*x = ShowUnitRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[73]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5848,7 +6058,7 @@ func (x *ShowUnitRequest) String() string {
 func (*ShowUnitRequest) ProtoMessage() {}
 
 func (x *ShowUnitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[73]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5861,7 +6071,7 @@ func (x *ShowUnitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowUnitRequest.ProtoReflect.Descriptor instead.
 func (*ShowUnitRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ShowUnitRequest) GetName() string {
@@ -5890,7 +6100,7 @@ type ShowUnitResponse struct {
 
 func (x *ShowUnitResponse) Reset() {
 	*x = ShowUnitResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[74]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5902,7 +6112,7 @@ func (x *ShowUnitResponse) String() string {
 func (*ShowUnitResponse) ProtoMessage() {}
 
 func (x *ShowUnitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[74]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5915,7 +6125,7 @@ func (x *ShowUnitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowUnitResponse.ProtoReflect.Descriptor instead.
 func (*ShowUnitResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ShowUnitResponse) GetUnit() *Unit {
@@ -6004,7 +6214,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[75]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6016,7 +6226,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[75]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6029,7 +6239,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ShutdownRequest) GetIgnoreInhibitors() bool {
@@ -6047,7 +6257,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[76]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6059,7 +6269,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[76]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6072,7 +6282,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{76}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{80}
 }
 
 type Socket struct {
@@ -6096,7 +6306,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[77]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6108,7 +6318,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[77]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6121,7 +6331,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{77}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Socket) GetProtocol() SocketProtocol {
@@ -6224,7 +6434,7 @@ type StartUnitRequest struct {
 
 func (x *StartUnitRequest) Reset() {
 	*x = StartUnitRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[78]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6236,7 +6446,7 @@ func (x *StartUnitRequest) String() string {
 func (*StartUnitRequest) ProtoMessage() {}
 
 func (x *StartUnitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[78]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6249,7 +6459,7 @@ func (x *StartUnitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUnitRequest.ProtoReflect.Descriptor instead.
 func (*StartUnitRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *StartUnitRequest) GetName() string {
@@ -6267,7 +6477,7 @@ type StartUnitResponse struct {
 
 func (x *StartUnitResponse) Reset() {
 	*x = StartUnitResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[79]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6279,7 +6489,7 @@ func (x *StartUnitResponse) String() string {
 func (*StartUnitResponse) ProtoMessage() {}
 
 func (x *StartUnitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[79]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6292,7 +6502,7 @@ func (x *StartUnitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUnitResponse.ProtoReflect.Descriptor instead.
 func (*StartUnitResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{83}
 }
 
 type StatFileRequest struct {
@@ -6304,7 +6514,7 @@ type StatFileRequest struct {
 
 func (x *StatFileRequest) Reset() {
 	*x = StatFileRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[80]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6316,7 +6526,7 @@ func (x *StatFileRequest) String() string {
 func (*StatFileRequest) ProtoMessage() {}
 
 func (x *StatFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[80]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6329,7 +6539,7 @@ func (x *StatFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatFileRequest.ProtoReflect.Descriptor instead.
 func (*StatFileRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{80}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *StatFileRequest) GetPath() string {
@@ -6348,7 +6558,7 @@ type StatFileResponse struct {
 
 func (x *StatFileResponse) Reset() {
 	*x = StatFileResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[81]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6360,7 +6570,7 @@ func (x *StatFileResponse) String() string {
 func (*StatFileResponse) ProtoMessage() {}
 
 func (x *StatFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[81]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6373,7 +6583,7 @@ func (x *StatFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatFileResponse.ProtoReflect.Descriptor instead.
 func (*StatFileResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{81}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *StatFileResponse) GetFile() *FileInfo {
@@ -6393,7 +6603,7 @@ type StopUnitRequest struct {
 
 func (x *StopUnitRequest) Reset() {
 	*x = StopUnitRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[82]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6405,7 +6615,7 @@ func (x *StopUnitRequest) String() string {
 func (*StopUnitRequest) ProtoMessage() {}
 
 func (x *StopUnitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[82]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6418,7 +6628,7 @@ func (x *StopUnitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopUnitRequest.ProtoReflect.Descriptor instead.
 func (*StopUnitRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{82}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *StopUnitRequest) GetName() string {
@@ -6443,7 +6653,7 @@ type StopUnitResponse struct {
 
 func (x *StopUnitResponse) Reset() {
 	*x = StopUnitResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[83]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6455,7 +6665,7 @@ func (x *StopUnitResponse) String() string {
 func (*StopUnitResponse) ProtoMessage() {}
 
 func (x *StopUnitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[83]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6468,7 +6678,7 @@ func (x *StopUnitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopUnitResponse.ProtoReflect.Descriptor instead.
 func (*StopUnitResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{83}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{87}
 }
 
 type Unit struct {
@@ -6484,7 +6694,7 @@ type Unit struct {
 
 func (x *Unit) Reset() {
 	*x = Unit{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[84]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6496,7 +6706,7 @@ func (x *Unit) String() string {
 func (*Unit) ProtoMessage() {}
 
 func (x *Unit) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[84]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6509,7 +6719,7 @@ func (x *Unit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unit.ProtoReflect.Descriptor instead.
 func (*Unit) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{84}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Unit) GetName() string {
@@ -6558,7 +6768,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[85]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6570,7 +6780,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[85]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6583,7 +6793,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{85}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *UnmountRequest) GetWhere() string {
@@ -6615,7 +6825,7 @@ type UnmountResponse struct {
 
 func (x *UnmountResponse) Reset() {
 	*x = UnmountResponse{}
-	mi := &file_trident_machine_v1_api_proto_msgTypes[86]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6627,7 +6837,7 @@ func (x *UnmountResponse) String() string {
 func (*UnmountResponse) ProtoMessage() {}
 
 func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_machine_v1_api_proto_msgTypes[86]
+	mi := &file_trident_machine_v1_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6640,14 +6850,14 @@ func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountResponse.ProtoReflect.Descriptor instead.
 func (*UnmountResponse) Descriptor() ([]byte, []int) {
-	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{86}
+	return file_trident_machine_v1_api_proto_rawDescGZIP(), []int{90}
 }
 
 var File_trident_machine_v1_api_proto protoreflect.FileDescriptor
 
 const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctrident/machine/v1/api.proto\x12\x12trident.machine.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n" +
+	"\x1ctrident/machine/v1/api.proto\x12\x12trident.machine.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trident/host/v1/api.proto\x1a\x1ftrident/operations/v1/api.proto\"?\n" +
 	"\x0eBpfInstruction\x12\n" +
 	"\n" +
 	"\x02op\x18\x01 \x01(\r\x12\n" +
@@ -7124,7 +7334,15 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\x12multicast_received\x18\t \x01(\x04\x12\x12\n" +
 	"\n" +
 	"collisions\x18\n" +
-	" \x01(\x04\"\xb9\x02\n" +
+	" \x01(\x04\"\x12\n" +
+	"\x10PlanResetRequest\"\xb2\x01\n" +
+	"\x11PlanResetResponse\x12\f\n" +
+	"\x04text\x18\x01 \x01(\t\x12+\n" +
+	"\x05steps\x18\x02 \x03(\v2\x1c.trident.host.v1.PlannedStep\x12\r\n" +
+	"\x05stays\x18\x03 \x03(\t\x12*\n" +
+	"\bwarnings\x18\x04 \x03(\v2\x18.trident.host.v1.Finding\x12\x11\n" +
+	"\thost_name\x18\x05 \x01(\t\x12\x14\n" +
+	"\fconfirmation\x18\x06 \x01(\t\"\xb9\x02\n" +
 	"\aProcess\x12\v\n" +
 	"\x03pid\x18\x01 \x01(\x05\x12\f\n" +
 	"\x04ppid\x18\x02 \x01(\x05\x12/\n" +
@@ -7155,7 +7373,11 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\fis_truncated\x18\x03 \x01(\b\"*\n" +
 	"\rRebootRequest\x12\x19\n" +
 	"\x11ignore_inhibitors\x18\x01 \x01(\b\"\x10\n" +
-	"\x0eRebootResponse\"<\n" +
+	"\x0eRebootResponse\"$\n" +
+	"\fResetRequest\x12\x14\n" +
+	"\fconfirmation\x18\x01 \x01(\t\"<\n" +
+	"\rResetResponse\x12+\n" +
+	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"<\n" +
 	"\x12RestartUnitRequest\x12\f\n" +
 	"\x04name\x18\x01 \x01(\t\x12\x18\n" +
 	"\x10allow_disconnect\x18\x02 \x01(\b\"\x15\n" +
@@ -7327,7 +7549,10 @@ const file_trident_machine_v1_api_proto_rawDesc = "" +
 	"\aUnmount\x12\".trident.machine.v1.UnmountRequest\x1a#.trident.machine.v1.UnmountResponse(\x000\x002\xbe\x01\n" +
 	"\fPowerService\x12S\n" +
 	"\x06Reboot\x12!.trident.machine.v1.RebootRequest\x1a\".trident.machine.v1.RebootResponse(\x000\x00\x12Y\n" +
-	"\bShutdown\x12#.trident.machine.v1.ShutdownRequest\x1a$.trident.machine.v1.ShutdownResponse(\x000\x002\xa1\t\n" +
+	"\bShutdown\x12#.trident.machine.v1.ShutdownRequest\x1a$.trident.machine.v1.ShutdownResponse(\x000\x002\xbe\x01\n" +
+	"\fResetService\x12\\\n" +
+	"\tPlanReset\x12$.trident.machine.v1.PlanResetRequest\x1a%.trident.machine.v1.PlanResetResponse(\x000\x00\x12P\n" +
+	"\x05Reset\x12 .trident.machine.v1.ResetRequest\x1a!.trident.machine.v1.ResetResponse(\x000\x012\xa1\t\n" +
 	"\rSystemService\x12e\n" +
 	"\fGetArguments\x12'.trident.machine.v1.GetArgumentsRequest\x1a(.trident.machine.v1.GetArgumentsResponse(\x000\x00\x12V\n" +
 	"\aGetCpus\x12\".trident.machine.v1.GetCpusRequest\x1a#.trident.machine.v1.GetCpusResponse(\x000\x00\x12V\n" +
@@ -7363,7 +7588,7 @@ func file_trident_machine_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_machine_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_trident_machine_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_trident_machine_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_trident_machine_v1_api_proto_goTypes = []any{
 	(BlockKind)(0),                     // 0: trident.machine.v1.BlockKind
 	(FileType)(0),                      // 1: trident.machine.v1.FileType
@@ -7436,172 +7661,186 @@ var file_trident_machine_v1_api_proto_goTypes = []any{
 	(*MountResponse)(nil),              // 68: trident.machine.v1.MountResponse
 	(*NetworkDevice)(nil),              // 69: trident.machine.v1.NetworkDevice
 	(*NetworkStatistics)(nil),          // 70: trident.machine.v1.NetworkStatistics
-	(*Process)(nil),                    // 71: trident.machine.v1.Process
-	(*ProcessArguments)(nil),           // 72: trident.machine.v1.ProcessArguments
-	(*ReadFileRequest)(nil),            // 73: trident.machine.v1.ReadFileRequest
-	(*ReadFileResponse)(nil),           // 74: trident.machine.v1.ReadFileResponse
-	(*RebootRequest)(nil),              // 75: trident.machine.v1.RebootRequest
-	(*RebootResponse)(nil),             // 76: trident.machine.v1.RebootResponse
-	(*RestartUnitRequest)(nil),         // 77: trident.machine.v1.RestartUnitRequest
-	(*RestartUnitResponse)(nil),        // 78: trident.machine.v1.RestartUnitResponse
-	(*Share)(nil),                      // 79: trident.machine.v1.Share
-	(*ShareCredentials)(nil),           // 80: trident.machine.v1.ShareCredentials
-	(*ShowUnitRequest)(nil),            // 81: trident.machine.v1.ShowUnitRequest
-	(*ShowUnitResponse)(nil),           // 82: trident.machine.v1.ShowUnitResponse
-	(*ShutdownRequest)(nil),            // 83: trident.machine.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),           // 84: trident.machine.v1.ShutdownResponse
-	(*Socket)(nil),                     // 85: trident.machine.v1.Socket
-	(*StartUnitRequest)(nil),           // 86: trident.machine.v1.StartUnitRequest
-	(*StartUnitResponse)(nil),          // 87: trident.machine.v1.StartUnitResponse
-	(*StatFileRequest)(nil),            // 88: trident.machine.v1.StatFileRequest
-	(*StatFileResponse)(nil),           // 89: trident.machine.v1.StatFileResponse
-	(*StopUnitRequest)(nil),            // 90: trident.machine.v1.StopUnitRequest
-	(*StopUnitResponse)(nil),           // 91: trident.machine.v1.StopUnitResponse
-	(*Unit)(nil),                       // 92: trident.machine.v1.Unit
-	(*UnmountRequest)(nil),             // 93: trident.machine.v1.UnmountRequest
-	(*UnmountResponse)(nil),            // 94: trident.machine.v1.UnmountResponse
-	(*durationpb.Duration)(nil),        // 95: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 96: google.protobuf.Timestamp
+	(*PlanResetRequest)(nil),           // 71: trident.machine.v1.PlanResetRequest
+	(*PlanResetResponse)(nil),          // 72: trident.machine.v1.PlanResetResponse
+	(*Process)(nil),                    // 73: trident.machine.v1.Process
+	(*ProcessArguments)(nil),           // 74: trident.machine.v1.ProcessArguments
+	(*ReadFileRequest)(nil),            // 75: trident.machine.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),           // 76: trident.machine.v1.ReadFileResponse
+	(*RebootRequest)(nil),              // 77: trident.machine.v1.RebootRequest
+	(*RebootResponse)(nil),             // 78: trident.machine.v1.RebootResponse
+	(*ResetRequest)(nil),               // 79: trident.machine.v1.ResetRequest
+	(*ResetResponse)(nil),              // 80: trident.machine.v1.ResetResponse
+	(*RestartUnitRequest)(nil),         // 81: trident.machine.v1.RestartUnitRequest
+	(*RestartUnitResponse)(nil),        // 82: trident.machine.v1.RestartUnitResponse
+	(*Share)(nil),                      // 83: trident.machine.v1.Share
+	(*ShareCredentials)(nil),           // 84: trident.machine.v1.ShareCredentials
+	(*ShowUnitRequest)(nil),            // 85: trident.machine.v1.ShowUnitRequest
+	(*ShowUnitResponse)(nil),           // 86: trident.machine.v1.ShowUnitResponse
+	(*ShutdownRequest)(nil),            // 87: trident.machine.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),           // 88: trident.machine.v1.ShutdownResponse
+	(*Socket)(nil),                     // 89: trident.machine.v1.Socket
+	(*StartUnitRequest)(nil),           // 90: trident.machine.v1.StartUnitRequest
+	(*StartUnitResponse)(nil),          // 91: trident.machine.v1.StartUnitResponse
+	(*StatFileRequest)(nil),            // 92: trident.machine.v1.StatFileRequest
+	(*StatFileResponse)(nil),           // 93: trident.machine.v1.StatFileResponse
+	(*StopUnitRequest)(nil),            // 94: trident.machine.v1.StopUnitRequest
+	(*StopUnitResponse)(nil),           // 95: trident.machine.v1.StopUnitResponse
+	(*Unit)(nil),                       // 96: trident.machine.v1.Unit
+	(*UnmountRequest)(nil),             // 97: trident.machine.v1.UnmountRequest
+	(*UnmountResponse)(nil),            // 98: trident.machine.v1.UnmountResponse
+	(*durationpb.Duration)(nil),        // 99: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 100: google.protobuf.Timestamp
+	(*v1.PlannedStep)(nil),             // 101: trident.host.v1.PlannedStep
+	(*v1.Finding)(nil),                 // 102: trident.host.v1.Finding
+	(*v11.Event)(nil),                  // 103: trident.operations.v1.Event
 }
 var file_trident_machine_v1_api_proto_depIdxs = []int32{
 	8,   // 0: trident.machine.v1.CaptureRequest.filter:type_name -> trident.machine.v1.BpfInstruction
-	95,  // 1: trident.machine.v1.CaptureRequest.max_time:type_name -> google.protobuf.Duration
+	99,  // 1: trident.machine.v1.CaptureRequest.max_time:type_name -> google.protobuf.Duration
 	25,  // 2: trident.machine.v1.CopyFilesResponse.skipped:type_name -> trident.machine.v1.FileInfo
 	16,  // 3: trident.machine.v1.CpuStat.times:type_name -> trident.machine.v1.CpuTimes
-	95,  // 4: trident.machine.v1.CpuTimes.user:type_name -> google.protobuf.Duration
-	95,  // 5: trident.machine.v1.CpuTimes.nice:type_name -> google.protobuf.Duration
-	95,  // 6: trident.machine.v1.CpuTimes.system:type_name -> google.protobuf.Duration
-	95,  // 7: trident.machine.v1.CpuTimes.idle:type_name -> google.protobuf.Duration
-	95,  // 8: trident.machine.v1.CpuTimes.iowait:type_name -> google.protobuf.Duration
-	95,  // 9: trident.machine.v1.CpuTimes.irq:type_name -> google.protobuf.Duration
-	95,  // 10: trident.machine.v1.CpuTimes.soft_irq:type_name -> google.protobuf.Duration
-	95,  // 11: trident.machine.v1.CpuTimes.steal:type_name -> google.protobuf.Duration
-	95,  // 12: trident.machine.v1.CpuTimes.guest:type_name -> google.protobuf.Duration
-	95,  // 13: trident.machine.v1.CpuTimes.guest_nice:type_name -> google.protobuf.Duration
+	99,  // 4: trident.machine.v1.CpuTimes.user:type_name -> google.protobuf.Duration
+	99,  // 5: trident.machine.v1.CpuTimes.nice:type_name -> google.protobuf.Duration
+	99,  // 6: trident.machine.v1.CpuTimes.system:type_name -> google.protobuf.Duration
+	99,  // 7: trident.machine.v1.CpuTimes.idle:type_name -> google.protobuf.Duration
+	99,  // 8: trident.machine.v1.CpuTimes.iowait:type_name -> google.protobuf.Duration
+	99,  // 9: trident.machine.v1.CpuTimes.irq:type_name -> google.protobuf.Duration
+	99,  // 10: trident.machine.v1.CpuTimes.soft_irq:type_name -> google.protobuf.Duration
+	99,  // 11: trident.machine.v1.CpuTimes.steal:type_name -> google.protobuf.Duration
+	99,  // 12: trident.machine.v1.CpuTimes.guest:type_name -> google.protobuf.Duration
+	99,  // 13: trident.machine.v1.CpuTimes.guest_nice:type_name -> google.protobuf.Duration
 	0,   // 14: trident.machine.v1.Disk.kind:type_name -> trident.machine.v1.BlockKind
 	18,  // 15: trident.machine.v1.Disk.statistics:type_name -> trident.machine.v1.DiskStatistics
-	95,  // 16: trident.machine.v1.DiskStatistics.read_time:type_name -> google.protobuf.Duration
-	95,  // 17: trident.machine.v1.DiskStatistics.write_time:type_name -> google.protobuf.Duration
-	95,  // 18: trident.machine.v1.DiskStatistics.busy_time:type_name -> google.protobuf.Duration
-	95,  // 19: trident.machine.v1.DiskStatistics.weighted_time:type_name -> google.protobuf.Duration
-	95,  // 20: trident.machine.v1.DiskStatistics.discard_time:type_name -> google.protobuf.Duration
-	95,  // 21: trident.machine.v1.DiskStatistics.flush_time:type_name -> google.protobuf.Duration
+	99,  // 16: trident.machine.v1.DiskStatistics.read_time:type_name -> google.protobuf.Duration
+	99,  // 17: trident.machine.v1.DiskStatistics.write_time:type_name -> google.protobuf.Duration
+	99,  // 18: trident.machine.v1.DiskStatistics.busy_time:type_name -> google.protobuf.Duration
+	99,  // 19: trident.machine.v1.DiskStatistics.weighted_time:type_name -> google.protobuf.Duration
+	99,  // 20: trident.machine.v1.DiskStatistics.discard_time:type_name -> google.protobuf.Duration
+	99,  // 21: trident.machine.v1.DiskStatistics.flush_time:type_name -> google.protobuf.Duration
 	26,  // 22: trident.machine.v1.DiskUsageResponse.folders:type_name -> trident.machine.v1.FolderUsage
 	47,  // 23: trident.machine.v1.DmesgResponse.records:type_name -> trident.machine.v1.KernelRecord
 	42,  // 24: trident.machine.v1.EventsResponse.event:type_name -> trident.machine.v1.HostEvent
 	1,   // 25: trident.machine.v1.FileInfo.type:type_name -> trident.machine.v1.FileType
-	96,  // 26: trident.machine.v1.FileInfo.modify_time:type_name -> google.protobuf.Timestamp
-	72,  // 27: trident.machine.v1.GetArgumentsResponse.processes:type_name -> trident.machine.v1.ProcessArguments
+	100, // 26: trident.machine.v1.FileInfo.modify_time:type_name -> google.protobuf.Timestamp
+	74,  // 27: trident.machine.v1.GetArgumentsResponse.processes:type_name -> trident.machine.v1.ProcessArguments
 	13,  // 28: trident.machine.v1.GetCpusResponse.cpus:type_name -> trident.machine.v1.Cpu
 	14,  // 29: trident.machine.v1.GetCpusResponse.models:type_name -> trident.machine.v1.CpuModel
 	16,  // 30: trident.machine.v1.GetStatResponse.total:type_name -> trident.machine.v1.CpuTimes
 	15,  // 31: trident.machine.v1.GetStatResponse.cpus:type_name -> trident.machine.v1.CpuStat
-	96,  // 32: trident.machine.v1.GetStatResponse.boot_time:type_name -> google.protobuf.Timestamp
-	95,  // 33: trident.machine.v1.GetUptimeResponse.uptime:type_name -> google.protobuf.Duration
-	96,  // 34: trident.machine.v1.GetUptimeResponse.boot_time:type_name -> google.protobuf.Timestamp
+	100, // 32: trident.machine.v1.GetStatResponse.boot_time:type_name -> google.protobuf.Timestamp
+	99,  // 33: trident.machine.v1.GetUptimeResponse.uptime:type_name -> google.protobuf.Duration
+	100, // 34: trident.machine.v1.GetUptimeResponse.boot_time:type_name -> google.protobuf.Timestamp
 	2,   // 35: trident.machine.v1.Holder.kind:type_name -> trident.machine.v1.HolderKind
-	96,  // 36: trident.machine.v1.HostEvent.time:type_name -> google.protobuf.Timestamp
+	100, // 36: trident.machine.v1.HostEvent.time:type_name -> google.protobuf.Timestamp
 	3,   // 37: trident.machine.v1.HostEvent.kind:type_name -> trident.machine.v1.HostEventKind
-	96,  // 38: trident.machine.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
-	95,  // 39: trident.machine.v1.JournalEntry.monotonic:type_name -> google.protobuf.Duration
+	100, // 38: trident.machine.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	99,  // 39: trident.machine.v1.JournalEntry.monotonic:type_name -> google.protobuf.Duration
 	44,  // 40: trident.machine.v1.JournalEntry.fields:type_name -> trident.machine.v1.JournalField
-	96,  // 41: trident.machine.v1.JournalRequest.since:type_name -> google.protobuf.Timestamp
-	96,  // 42: trident.machine.v1.JournalRequest.until:type_name -> google.protobuf.Timestamp
+	100, // 41: trident.machine.v1.JournalRequest.since:type_name -> google.protobuf.Timestamp
+	100, // 42: trident.machine.v1.JournalRequest.until:type_name -> google.protobuf.Timestamp
 	43,  // 43: trident.machine.v1.JournalResponse.entries:type_name -> trident.machine.v1.JournalEntry
-	95,  // 44: trident.machine.v1.KernelRecord.since_boot:type_name -> google.protobuf.Duration
-	96,  // 45: trident.machine.v1.KernelRecord.time:type_name -> google.protobuf.Timestamp
+	99,  // 44: trident.machine.v1.KernelRecord.since_boot:type_name -> google.protobuf.Duration
+	100, // 45: trident.machine.v1.KernelRecord.time:type_name -> google.protobuf.Timestamp
 	17,  // 46: trident.machine.v1.ListDisksResponse.disks:type_name -> trident.machine.v1.Disk
 	25,  // 47: trident.machine.v1.ListFilesResponse.files:type_name -> trident.machine.v1.FileInfo
 	41,  // 48: trident.machine.v1.ListHoldersResponse.holders:type_name -> trident.machine.v1.Holder
 	66,  // 49: trident.machine.v1.ListMountsResponse.mounts:type_name -> trident.machine.v1.MountPoint
 	69,  // 50: trident.machine.v1.ListNetworkDevicesResponse.devices:type_name -> trident.machine.v1.NetworkDevice
-	71,  // 51: trident.machine.v1.ListProcessesResponse.processes:type_name -> trident.machine.v1.Process
-	79,  // 52: trident.machine.v1.ListSharesResponse.shares:type_name -> trident.machine.v1.Share
+	73,  // 51: trident.machine.v1.ListProcessesResponse.processes:type_name -> trident.machine.v1.Process
+	83,  // 52: trident.machine.v1.ListSharesResponse.shares:type_name -> trident.machine.v1.Share
 	6,   // 53: trident.machine.v1.ListSocketsRequest.protocols:type_name -> trident.machine.v1.SocketProtocol
 	7,   // 54: trident.machine.v1.ListSocketsRequest.states:type_name -> trident.machine.v1.SocketState
-	85,  // 55: trident.machine.v1.ListSocketsResponse.sockets:type_name -> trident.machine.v1.Socket
-	92,  // 56: trident.machine.v1.ListUnitsResponse.units:type_name -> trident.machine.v1.Unit
-	80,  // 57: trident.machine.v1.MountRequest.credentials:type_name -> trident.machine.v1.ShareCredentials
+	89,  // 55: trident.machine.v1.ListSocketsResponse.sockets:type_name -> trident.machine.v1.Socket
+	96,  // 56: trident.machine.v1.ListUnitsResponse.units:type_name -> trident.machine.v1.Unit
+	84,  // 57: trident.machine.v1.MountRequest.credentials:type_name -> trident.machine.v1.ShareCredentials
 	4,   // 58: trident.machine.v1.NetworkDevice.state:type_name -> trident.machine.v1.LinkState
 	70,  // 59: trident.machine.v1.NetworkDevice.statistics:type_name -> trident.machine.v1.NetworkStatistics
-	5,   // 60: trident.machine.v1.Process.state:type_name -> trident.machine.v1.ProcessState
-	95,  // 61: trident.machine.v1.Process.cpu_time:type_name -> google.protobuf.Duration
-	96,  // 62: trident.machine.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	25,  // 63: trident.machine.v1.ReadFileResponse.file:type_name -> trident.machine.v1.FileInfo
-	92,  // 64: trident.machine.v1.ShowUnitResponse.unit:type_name -> trident.machine.v1.Unit
-	96,  // 65: trident.machine.v1.ShowUnitResponse.state_change_time:type_name -> google.protobuf.Timestamp
-	6,   // 66: trident.machine.v1.Socket.protocol:type_name -> trident.machine.v1.SocketProtocol
-	7,   // 67: trident.machine.v1.Socket.state:type_name -> trident.machine.v1.SocketState
-	25,  // 68: trident.machine.v1.StatFileResponse.file:type_name -> trident.machine.v1.FileInfo
-	9,   // 69: trident.machine.v1.CaptureService.Capture:input_type -> trident.machine.v1.CaptureRequest
-	11,  // 70: trident.machine.v1.FileService.CopyFiles:input_type -> trident.machine.v1.CopyFilesRequest
-	19,  // 71: trident.machine.v1.FileService.DiskUsage:input_type -> trident.machine.v1.DiskUsageRequest
-	50,  // 72: trident.machine.v1.FileService.ListFiles:input_type -> trident.machine.v1.ListFilesRequest
-	73,  // 73: trident.machine.v1.FileService.ReadFile:input_type -> trident.machine.v1.ReadFileRequest
-	88,  // 74: trident.machine.v1.FileService.StatFile:input_type -> trident.machine.v1.StatFileRequest
-	21,  // 75: trident.machine.v1.LogService.Dmesg:input_type -> trident.machine.v1.DmesgRequest
-	23,  // 76: trident.machine.v1.LogService.Events:input_type -> trident.machine.v1.EventsRequest
-	45,  // 77: trident.machine.v1.LogService.Journal:input_type -> trident.machine.v1.JournalRequest
-	52,  // 78: trident.machine.v1.MountService.ListHolders:input_type -> trident.machine.v1.ListHoldersRequest
-	60,  // 79: trident.machine.v1.MountService.ListShares:input_type -> trident.machine.v1.ListSharesRequest
-	67,  // 80: trident.machine.v1.MountService.Mount:input_type -> trident.machine.v1.MountRequest
-	93,  // 81: trident.machine.v1.MountService.Unmount:input_type -> trident.machine.v1.UnmountRequest
-	75,  // 82: trident.machine.v1.PowerService.Reboot:input_type -> trident.machine.v1.RebootRequest
-	83,  // 83: trident.machine.v1.PowerService.Shutdown:input_type -> trident.machine.v1.ShutdownRequest
-	27,  // 84: trident.machine.v1.SystemService.GetArguments:input_type -> trident.machine.v1.GetArgumentsRequest
-	29,  // 85: trident.machine.v1.SystemService.GetCpus:input_type -> trident.machine.v1.GetCpusRequest
-	31,  // 86: trident.machine.v1.SystemService.GetLoad:input_type -> trident.machine.v1.GetLoadRequest
-	33,  // 87: trident.machine.v1.SystemService.GetMemory:input_type -> trident.machine.v1.GetMemoryRequest
-	35,  // 88: trident.machine.v1.SystemService.GetStat:input_type -> trident.machine.v1.GetStatRequest
-	37,  // 89: trident.machine.v1.SystemService.GetUptime:input_type -> trident.machine.v1.GetUptimeRequest
-	39,  // 90: trident.machine.v1.SystemService.GetVersion:input_type -> trident.machine.v1.GetVersionRequest
-	48,  // 91: trident.machine.v1.SystemService.ListDisks:input_type -> trident.machine.v1.ListDisksRequest
-	54,  // 92: trident.machine.v1.SystemService.ListMounts:input_type -> trident.machine.v1.ListMountsRequest
-	56,  // 93: trident.machine.v1.SystemService.ListNetworkDevices:input_type -> trident.machine.v1.ListNetworkDevicesRequest
-	58,  // 94: trident.machine.v1.SystemService.ListProcesses:input_type -> trident.machine.v1.ListProcessesRequest
-	62,  // 95: trident.machine.v1.SystemService.ListSockets:input_type -> trident.machine.v1.ListSocketsRequest
-	64,  // 96: trident.machine.v1.UnitService.ListUnits:input_type -> trident.machine.v1.ListUnitsRequest
-	77,  // 97: trident.machine.v1.UnitService.RestartUnit:input_type -> trident.machine.v1.RestartUnitRequest
-	81,  // 98: trident.machine.v1.UnitService.ShowUnit:input_type -> trident.machine.v1.ShowUnitRequest
-	86,  // 99: trident.machine.v1.UnitService.StartUnit:input_type -> trident.machine.v1.StartUnitRequest
-	90,  // 100: trident.machine.v1.UnitService.StopUnit:input_type -> trident.machine.v1.StopUnitRequest
-	10,  // 101: trident.machine.v1.CaptureService.Capture:output_type -> trident.machine.v1.CaptureResponse
-	12,  // 102: trident.machine.v1.FileService.CopyFiles:output_type -> trident.machine.v1.CopyFilesResponse
-	20,  // 103: trident.machine.v1.FileService.DiskUsage:output_type -> trident.machine.v1.DiskUsageResponse
-	51,  // 104: trident.machine.v1.FileService.ListFiles:output_type -> trident.machine.v1.ListFilesResponse
-	74,  // 105: trident.machine.v1.FileService.ReadFile:output_type -> trident.machine.v1.ReadFileResponse
-	89,  // 106: trident.machine.v1.FileService.StatFile:output_type -> trident.machine.v1.StatFileResponse
-	22,  // 107: trident.machine.v1.LogService.Dmesg:output_type -> trident.machine.v1.DmesgResponse
-	24,  // 108: trident.machine.v1.LogService.Events:output_type -> trident.machine.v1.EventsResponse
-	46,  // 109: trident.machine.v1.LogService.Journal:output_type -> trident.machine.v1.JournalResponse
-	53,  // 110: trident.machine.v1.MountService.ListHolders:output_type -> trident.machine.v1.ListHoldersResponse
-	61,  // 111: trident.machine.v1.MountService.ListShares:output_type -> trident.machine.v1.ListSharesResponse
-	68,  // 112: trident.machine.v1.MountService.Mount:output_type -> trident.machine.v1.MountResponse
-	94,  // 113: trident.machine.v1.MountService.Unmount:output_type -> trident.machine.v1.UnmountResponse
-	76,  // 114: trident.machine.v1.PowerService.Reboot:output_type -> trident.machine.v1.RebootResponse
-	84,  // 115: trident.machine.v1.PowerService.Shutdown:output_type -> trident.machine.v1.ShutdownResponse
-	28,  // 116: trident.machine.v1.SystemService.GetArguments:output_type -> trident.machine.v1.GetArgumentsResponse
-	30,  // 117: trident.machine.v1.SystemService.GetCpus:output_type -> trident.machine.v1.GetCpusResponse
-	32,  // 118: trident.machine.v1.SystemService.GetLoad:output_type -> trident.machine.v1.GetLoadResponse
-	34,  // 119: trident.machine.v1.SystemService.GetMemory:output_type -> trident.machine.v1.GetMemoryResponse
-	36,  // 120: trident.machine.v1.SystemService.GetStat:output_type -> trident.machine.v1.GetStatResponse
-	38,  // 121: trident.machine.v1.SystemService.GetUptime:output_type -> trident.machine.v1.GetUptimeResponse
-	40,  // 122: trident.machine.v1.SystemService.GetVersion:output_type -> trident.machine.v1.GetVersionResponse
-	49,  // 123: trident.machine.v1.SystemService.ListDisks:output_type -> trident.machine.v1.ListDisksResponse
-	55,  // 124: trident.machine.v1.SystemService.ListMounts:output_type -> trident.machine.v1.ListMountsResponse
-	57,  // 125: trident.machine.v1.SystemService.ListNetworkDevices:output_type -> trident.machine.v1.ListNetworkDevicesResponse
-	59,  // 126: trident.machine.v1.SystemService.ListProcesses:output_type -> trident.machine.v1.ListProcessesResponse
-	63,  // 127: trident.machine.v1.SystemService.ListSockets:output_type -> trident.machine.v1.ListSocketsResponse
-	65,  // 128: trident.machine.v1.UnitService.ListUnits:output_type -> trident.machine.v1.ListUnitsResponse
-	78,  // 129: trident.machine.v1.UnitService.RestartUnit:output_type -> trident.machine.v1.RestartUnitResponse
-	82,  // 130: trident.machine.v1.UnitService.ShowUnit:output_type -> trident.machine.v1.ShowUnitResponse
-	87,  // 131: trident.machine.v1.UnitService.StartUnit:output_type -> trident.machine.v1.StartUnitResponse
-	91,  // 132: trident.machine.v1.UnitService.StopUnit:output_type -> trident.machine.v1.StopUnitResponse
-	101, // [101:133] is the sub-list for method output_type
-	69,  // [69:101] is the sub-list for method input_type
-	69,  // [69:69] is the sub-list for extension type_name
-	69,  // [69:69] is the sub-list for extension extendee
-	0,   // [0:69] is the sub-list for field type_name
+	101, // 60: trident.machine.v1.PlanResetResponse.steps:type_name -> trident.host.v1.PlannedStep
+	102, // 61: trident.machine.v1.PlanResetResponse.warnings:type_name -> trident.host.v1.Finding
+	5,   // 62: trident.machine.v1.Process.state:type_name -> trident.machine.v1.ProcessState
+	99,  // 63: trident.machine.v1.Process.cpu_time:type_name -> google.protobuf.Duration
+	100, // 64: trident.machine.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	25,  // 65: trident.machine.v1.ReadFileResponse.file:type_name -> trident.machine.v1.FileInfo
+	103, // 66: trident.machine.v1.ResetResponse.event:type_name -> trident.operations.v1.Event
+	96,  // 67: trident.machine.v1.ShowUnitResponse.unit:type_name -> trident.machine.v1.Unit
+	100, // 68: trident.machine.v1.ShowUnitResponse.state_change_time:type_name -> google.protobuf.Timestamp
+	6,   // 69: trident.machine.v1.Socket.protocol:type_name -> trident.machine.v1.SocketProtocol
+	7,   // 70: trident.machine.v1.Socket.state:type_name -> trident.machine.v1.SocketState
+	25,  // 71: trident.machine.v1.StatFileResponse.file:type_name -> trident.machine.v1.FileInfo
+	9,   // 72: trident.machine.v1.CaptureService.Capture:input_type -> trident.machine.v1.CaptureRequest
+	11,  // 73: trident.machine.v1.FileService.CopyFiles:input_type -> trident.machine.v1.CopyFilesRequest
+	19,  // 74: trident.machine.v1.FileService.DiskUsage:input_type -> trident.machine.v1.DiskUsageRequest
+	50,  // 75: trident.machine.v1.FileService.ListFiles:input_type -> trident.machine.v1.ListFilesRequest
+	75,  // 76: trident.machine.v1.FileService.ReadFile:input_type -> trident.machine.v1.ReadFileRequest
+	92,  // 77: trident.machine.v1.FileService.StatFile:input_type -> trident.machine.v1.StatFileRequest
+	21,  // 78: trident.machine.v1.LogService.Dmesg:input_type -> trident.machine.v1.DmesgRequest
+	23,  // 79: trident.machine.v1.LogService.Events:input_type -> trident.machine.v1.EventsRequest
+	45,  // 80: trident.machine.v1.LogService.Journal:input_type -> trident.machine.v1.JournalRequest
+	52,  // 81: trident.machine.v1.MountService.ListHolders:input_type -> trident.machine.v1.ListHoldersRequest
+	60,  // 82: trident.machine.v1.MountService.ListShares:input_type -> trident.machine.v1.ListSharesRequest
+	67,  // 83: trident.machine.v1.MountService.Mount:input_type -> trident.machine.v1.MountRequest
+	97,  // 84: trident.machine.v1.MountService.Unmount:input_type -> trident.machine.v1.UnmountRequest
+	77,  // 85: trident.machine.v1.PowerService.Reboot:input_type -> trident.machine.v1.RebootRequest
+	87,  // 86: trident.machine.v1.PowerService.Shutdown:input_type -> trident.machine.v1.ShutdownRequest
+	71,  // 87: trident.machine.v1.ResetService.PlanReset:input_type -> trident.machine.v1.PlanResetRequest
+	79,  // 88: trident.machine.v1.ResetService.Reset:input_type -> trident.machine.v1.ResetRequest
+	27,  // 89: trident.machine.v1.SystemService.GetArguments:input_type -> trident.machine.v1.GetArgumentsRequest
+	29,  // 90: trident.machine.v1.SystemService.GetCpus:input_type -> trident.machine.v1.GetCpusRequest
+	31,  // 91: trident.machine.v1.SystemService.GetLoad:input_type -> trident.machine.v1.GetLoadRequest
+	33,  // 92: trident.machine.v1.SystemService.GetMemory:input_type -> trident.machine.v1.GetMemoryRequest
+	35,  // 93: trident.machine.v1.SystemService.GetStat:input_type -> trident.machine.v1.GetStatRequest
+	37,  // 94: trident.machine.v1.SystemService.GetUptime:input_type -> trident.machine.v1.GetUptimeRequest
+	39,  // 95: trident.machine.v1.SystemService.GetVersion:input_type -> trident.machine.v1.GetVersionRequest
+	48,  // 96: trident.machine.v1.SystemService.ListDisks:input_type -> trident.machine.v1.ListDisksRequest
+	54,  // 97: trident.machine.v1.SystemService.ListMounts:input_type -> trident.machine.v1.ListMountsRequest
+	56,  // 98: trident.machine.v1.SystemService.ListNetworkDevices:input_type -> trident.machine.v1.ListNetworkDevicesRequest
+	58,  // 99: trident.machine.v1.SystemService.ListProcesses:input_type -> trident.machine.v1.ListProcessesRequest
+	62,  // 100: trident.machine.v1.SystemService.ListSockets:input_type -> trident.machine.v1.ListSocketsRequest
+	64,  // 101: trident.machine.v1.UnitService.ListUnits:input_type -> trident.machine.v1.ListUnitsRequest
+	81,  // 102: trident.machine.v1.UnitService.RestartUnit:input_type -> trident.machine.v1.RestartUnitRequest
+	85,  // 103: trident.machine.v1.UnitService.ShowUnit:input_type -> trident.machine.v1.ShowUnitRequest
+	90,  // 104: trident.machine.v1.UnitService.StartUnit:input_type -> trident.machine.v1.StartUnitRequest
+	94,  // 105: trident.machine.v1.UnitService.StopUnit:input_type -> trident.machine.v1.StopUnitRequest
+	10,  // 106: trident.machine.v1.CaptureService.Capture:output_type -> trident.machine.v1.CaptureResponse
+	12,  // 107: trident.machine.v1.FileService.CopyFiles:output_type -> trident.machine.v1.CopyFilesResponse
+	20,  // 108: trident.machine.v1.FileService.DiskUsage:output_type -> trident.machine.v1.DiskUsageResponse
+	51,  // 109: trident.machine.v1.FileService.ListFiles:output_type -> trident.machine.v1.ListFilesResponse
+	76,  // 110: trident.machine.v1.FileService.ReadFile:output_type -> trident.machine.v1.ReadFileResponse
+	93,  // 111: trident.machine.v1.FileService.StatFile:output_type -> trident.machine.v1.StatFileResponse
+	22,  // 112: trident.machine.v1.LogService.Dmesg:output_type -> trident.machine.v1.DmesgResponse
+	24,  // 113: trident.machine.v1.LogService.Events:output_type -> trident.machine.v1.EventsResponse
+	46,  // 114: trident.machine.v1.LogService.Journal:output_type -> trident.machine.v1.JournalResponse
+	53,  // 115: trident.machine.v1.MountService.ListHolders:output_type -> trident.machine.v1.ListHoldersResponse
+	61,  // 116: trident.machine.v1.MountService.ListShares:output_type -> trident.machine.v1.ListSharesResponse
+	68,  // 117: trident.machine.v1.MountService.Mount:output_type -> trident.machine.v1.MountResponse
+	98,  // 118: trident.machine.v1.MountService.Unmount:output_type -> trident.machine.v1.UnmountResponse
+	78,  // 119: trident.machine.v1.PowerService.Reboot:output_type -> trident.machine.v1.RebootResponse
+	88,  // 120: trident.machine.v1.PowerService.Shutdown:output_type -> trident.machine.v1.ShutdownResponse
+	72,  // 121: trident.machine.v1.ResetService.PlanReset:output_type -> trident.machine.v1.PlanResetResponse
+	80,  // 122: trident.machine.v1.ResetService.Reset:output_type -> trident.machine.v1.ResetResponse
+	28,  // 123: trident.machine.v1.SystemService.GetArguments:output_type -> trident.machine.v1.GetArgumentsResponse
+	30,  // 124: trident.machine.v1.SystemService.GetCpus:output_type -> trident.machine.v1.GetCpusResponse
+	32,  // 125: trident.machine.v1.SystemService.GetLoad:output_type -> trident.machine.v1.GetLoadResponse
+	34,  // 126: trident.machine.v1.SystemService.GetMemory:output_type -> trident.machine.v1.GetMemoryResponse
+	36,  // 127: trident.machine.v1.SystemService.GetStat:output_type -> trident.machine.v1.GetStatResponse
+	38,  // 128: trident.machine.v1.SystemService.GetUptime:output_type -> trident.machine.v1.GetUptimeResponse
+	40,  // 129: trident.machine.v1.SystemService.GetVersion:output_type -> trident.machine.v1.GetVersionResponse
+	49,  // 130: trident.machine.v1.SystemService.ListDisks:output_type -> trident.machine.v1.ListDisksResponse
+	55,  // 131: trident.machine.v1.SystemService.ListMounts:output_type -> trident.machine.v1.ListMountsResponse
+	57,  // 132: trident.machine.v1.SystemService.ListNetworkDevices:output_type -> trident.machine.v1.ListNetworkDevicesResponse
+	59,  // 133: trident.machine.v1.SystemService.ListProcesses:output_type -> trident.machine.v1.ListProcessesResponse
+	63,  // 134: trident.machine.v1.SystemService.ListSockets:output_type -> trident.machine.v1.ListSocketsResponse
+	65,  // 135: trident.machine.v1.UnitService.ListUnits:output_type -> trident.machine.v1.ListUnitsResponse
+	82,  // 136: trident.machine.v1.UnitService.RestartUnit:output_type -> trident.machine.v1.RestartUnitResponse
+	86,  // 137: trident.machine.v1.UnitService.ShowUnit:output_type -> trident.machine.v1.ShowUnitResponse
+	91,  // 138: trident.machine.v1.UnitService.StartUnit:output_type -> trident.machine.v1.StartUnitResponse
+	95,  // 139: trident.machine.v1.UnitService.StopUnit:output_type -> trident.machine.v1.StopUnitResponse
+	106, // [106:140] is the sub-list for method output_type
+	72,  // [72:106] is the sub-list for method input_type
+	72,  // [72:72] is the sub-list for extension type_name
+	72,  // [72:72] is the sub-list for extension extendee
+	0,   // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_trident_machine_v1_api_proto_init() }
@@ -7615,16 +7854,16 @@ func file_trident_machine_v1_api_proto_init() {
 	file_trident_machine_v1_api_proto_msgTypes[35].OneofWrappers = []any{}
 	file_trident_machine_v1_api_proto_msgTypes[37].OneofWrappers = []any{}
 	file_trident_machine_v1_api_proto_msgTypes[58].OneofWrappers = []any{}
-	file_trident_machine_v1_api_proto_msgTypes[74].OneofWrappers = []any{}
+	file_trident_machine_v1_api_proto_msgTypes[78].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_machine_v1_api_proto_rawDesc), len(file_trident_machine_v1_api_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   87,
+			NumMessages:   91,
 			NumExtensions: 0,
-			NumServices:   7,
+			NumServices:   8,
 		},
 		GoTypes:           file_trident_machine_v1_api_proto_goTypes,
 		DependencyIndexes: file_trident_machine_v1_api_proto_depIdxs,

@@ -931,6 +931,150 @@ var PowerService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	ResetService_PlanReset_FullMethodName = "/trident.machine.v1.ResetService/PlanReset"
+	ResetService_Reset_FullMethodName     = "/trident.machine.v1.ResetService/Reset"
+)
+
+// ResetServiceClient is the client API for ResetService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type ResetServiceClient interface {
+	PlanReset(ctx context.Context, in *PlanResetRequest, opts ...grpc.CallOption) (*PlanResetResponse, error)
+	Reset(ctx context.Context, in *ResetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ResetResponse], error)
+}
+
+type resetServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewResetServiceClient(cc grpc.ClientConnInterface) ResetServiceClient {
+	return &resetServiceClient{cc}
+}
+
+func (c *resetServiceClient) PlanReset(ctx context.Context, in *PlanResetRequest, opts ...grpc.CallOption) (*PlanResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanResetResponse)
+	err := c.cc.Invoke(ctx, ResetService_PlanReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *resetServiceClient) Reset(ctx context.Context, in *ResetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ResetResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ResetService_ServiceDesc.Streams[0], ResetService_Reset_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ResetRequest, ResetResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ResetService_ResetClient = grpc.ServerStreamingClient[ResetResponse]
+
+// ResetServiceServer is the server API for ResetService service.
+// All implementations must embed UnimplementedResetServiceServer
+// for forward compatibility.
+type ResetServiceServer interface {
+	PlanReset(context.Context, *PlanResetRequest) (*PlanResetResponse, error)
+	Reset(*ResetRequest, grpc.ServerStreamingServer[ResetResponse]) error
+	mustEmbedUnimplementedResetServiceServer()
+}
+
+// UnimplementedResetServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedResetServiceServer struct{}
+
+func (UnimplementedResetServiceServer) PlanReset(context.Context, *PlanResetRequest) (*PlanResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanReset not implemented")
+}
+func (UnimplementedResetServiceServer) Reset(*ResetRequest, grpc.ServerStreamingServer[ResetResponse]) error {
+	return status.Error(codes.Unimplemented, "method Reset not implemented")
+}
+func (UnimplementedResetServiceServer) mustEmbedUnimplementedResetServiceServer() {}
+func (UnimplementedResetServiceServer) testEmbeddedByValue()                      {}
+
+// UnsafeResetServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ResetServiceServer will
+// result in compilation errors.
+type UnsafeResetServiceServer interface {
+	mustEmbedUnimplementedResetServiceServer()
+}
+
+func RegisterResetServiceServer(s grpc.ServiceRegistrar, srv ResetServiceServer) {
+	// If the following call panics, it indicates UnimplementedResetServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ResetService_ServiceDesc, srv)
+}
+
+func _ResetService_PlanReset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResetServiceServer).PlanReset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResetService_PlanReset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResetServiceServer).PlanReset(ctx, req.(*PlanResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResetService_Reset_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ResetRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ResetServiceServer).Reset(m, &grpc.GenericServerStream[ResetRequest, ResetResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ResetService_ResetServer = grpc.ServerStreamingServer[ResetResponse]
+
+// ResetService_ServiceDesc is the grpc.ServiceDesc for ResetService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ResetService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "trident.machine.v1.ResetService",
+	HandlerType: (*ResetServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "PlanReset",
+			Handler:    _ResetService_PlanReset_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Reset",
+			Handler:       _ResetService_Reset_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "trident/machine/v1/api.proto",
+}
+
+const (
 	SystemService_GetArguments_FullMethodName       = "/trident.machine.v1.SystemService/GetArguments"
 	SystemService_GetCpus_FullMethodName            = "/trident.machine.v1.SystemService/GetCpus"
 	SystemService_GetLoad_FullMethodName            = "/trident.machine.v1.SystemService/GetLoad"
