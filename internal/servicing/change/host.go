@@ -25,7 +25,7 @@ type Host struct {
 	Root    string // the root folder of the host, "/"
 	Version string // of this process; it is recorded with every status
 	// HostID returns the public name of the host, or "" if it has none; nil: it has none.
-	HostID func() string
+	HostID  func() string
 	Runner  *operation.Runner
 	Store   *hoststate.Store
 	Systemd systemd.Manager
