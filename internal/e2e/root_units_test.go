@@ -120,6 +120,7 @@ func TestTheInstalledUnitsService(t *testing.T) {
 		{"files and their folders have their modes", writesFiles},
 		{"a file that was set user ID is that again after an update that failed", restoresSetUserID},
 		{"trident.service ends when it has committed, and runs again", commitsAndEnds},
+		{"a reset takes the host out of service", resets},
 		{"the rescuer returns the host", rescues},
 		{"a read-only file system is said to be one", saysReadOnly},
 		{"a client in its sandbox can reboot the host", reboots},
@@ -207,6 +208,17 @@ func commitsAndEnds(c container) {
 	if len(ran) != 2 {
 		c.Errorf("invocations %v, want two", ran)
 	}
+}
+
+// resets takes the host out of service in the sandbox of the daemon. A file that is no one's of
+// the configuration stays.
+func resets(c container) {
+	const token = `trident host reset --plan --output json | sed -n 's/.*"confirmation": "\([0-9a-f]*\)".*/\1/p'`
+	c.sh("touch /etc/a/b/other")
+	c.want("reset", `trident host reset --confirm "$(`+token+`)" 2>/dev/null`, "Done: reset the host.")
+	c.want("files", "find /etc/a /opt/a -type f", "/etc/a/b/other")
+	c.want("state", "trident get | grep ^servicingState", "servicingState: not-provisioned")
+	c.want("an outdated confirmation", `trident host reset --confirm 0011223344556677 2>/dev/null; echo $?`, "2")
 }
 
 // rescues has the rescuer judge a version that does not answer, in the sandbox that

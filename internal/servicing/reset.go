@@ -151,7 +151,7 @@ func staysAfterReset(c *hostconfig.Config) []string {
 			out = append(out, part.text)
 		}
 	}
-	return append(out, "Trident itself, its settings, and its record of earlier operations")
+	return append(out, "Trident itself, its settings, and its record of earlier operations and configurations")
 }
 
 func hasScripts(s hostconfig.Scripts) bool {

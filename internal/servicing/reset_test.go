@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
@@ -233,6 +235,33 @@ func TestAResetNeedsTheConfirmationOfThePresentPlan(t *testing.T) {
 		if !maps.Equal(w.state(), old) {
 			t.Error("a refused reset has changed the host")
 		}
+	})
+}
+
+// What a person has removed or replaced by hand does not keep the host in service.
+func TestAHostThatHasDriftedIsReset(t *testing.T) {
+	t.Parallel()
+	g := newGallery(t)
+	onHostWith(t, g, func(t *testing.T, w *world) {
+		want := w.state()
+		w.set(before(g))
+		links, err := filepath.Glob(filepath.Join(w.root, "var/lib/extensions/*"))
+		if err != nil || len(links) != 1 {
+			t.Fatalf("links %v, %v", links, err)
+		}
+		for _, name := range []string{links[0], filepath.Join(w.root, "etc/goes.conf")} {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.write("etc/app.conf", "by hand")
+		if op := w.reset(); op.Phase != operation.Done {
+			t.Fatalf("%+v", op.Failure)
+		}
+		if err := w.merge(extension.Sysext); err != nil { // as the next boot does
+			t.Fatal(err)
+		}
+		w.checkReset(want)
 	})
 }
 
