@@ -35,11 +35,12 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/call"},
 	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/linux/run internal/systemd internal/errkind internal/version internal/gateway/password"},
-	{"internal/gateway/proxy", "internal/gateway/policy internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password"},
-	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/errkind/grpckind internal/version proto/trident/operations/v1"},
+	{"internal/gateway/proxy", "internal/gateway/policy internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password internal/gateway/jsonrpc/uploads"},
+	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/errkind/grpckind internal/version proto/trident/operations/v1 internal/gateway/jsonrpc/uploads proto/trident/handles/v1 proto/trident/machine/v1"},
 	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1 proto/trident/machine/v1"},
 	{"internal/gateway/jsonrpc/envelope", ""},
 	{"internal/gateway/jsonrpc/load", ""},
+	{"internal/gateway/jsonrpc/uploads", "internal/errkind"},
 	{"internal/gateway/jsonrpc/openrpc", ""},
 	{"internal/gateway/setup", "internal/gateway/config internal/systemd internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/audit", "internal/errkind"},
@@ -211,7 +212,7 @@ const commands = "internal/cli internal/cli/call internal/cli/command internal/c
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control internal/cli/machine internal/gateway/jsonrpc internal/gateway/jsonrpc/methods " + generated,
+	"google.golang.org/grpc":          "internal/gateway/proxy internal/api internal/observe proto/errkind/grpckind proto/client proto/client/clienttest internal/api/machine internal/api/control internal/cli/machine internal/gateway/jsonrpc internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/uploads " + generated,
 	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest internal/api/machine internal/cli/machine internal/api/control internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",

@@ -141,16 +141,50 @@ func TestTheCurlCommandsOfTheDocsWork(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(h.dir, ".curlrc"), []byte("silent\nfail\nconnect-to = \"host1.example.org:7443:127.0.0.1:"+h.port+"\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	h.sh("head -c 300000 /dev/urandom >trident-1.5.0.raw")
 	commands := regexp.MustCompile(`(?m)^    (curl .*)$`).FindAllStringSubmatch(string(doc), -1)
-	if len(commands) < 4 {
+	if len(commands) < 5 {
 		t.Fatalf("the page has %d commands", len(commands))
 	}
 	for _, c := range commands {
 		// curl has --json since 7.82.
 		command := strings.ReplaceAll(c[1], "--json ", "-H 'Content-Type: application/json' -d ")
 		out := h.sh(command, "TOKEN="+h.token, "CURL_HOME="+h.dir)
-		if strings.Contains(out, `"error":`) || !strings.Contains(out, `"result":`) {
+		if strings.Contains(out, `"error":`) || !strings.Contains(out, `"result":`) && !strings.HasPrefix(out, `{"id":"`) {
 			t.Errorf("%s\n%s", command, out)
+		}
+		if id := strings.TrimSuffix(strings.TrimPrefix(out, `{"id":"`), `"}`); strings.Contains(command, "/upload") {
+			h.upgradesFrom(t, id)
+		}
+	}
+}
+
+// upgradesFrom begins an upgrade from an upload, over another connection than that of the
+// upload. tridentd reads the image, and finds that it is none.
+func (h *rpcHost) upgradesFrom(t *testing.T, id string) {
+	t.Helper()
+	call := func(method, params string) string {
+		return h.sh(`curl --cacert ca.crt https://localhost:`+h.port+`/rpc -H "Authorization: Bearer `+h.token+`" -H 'Content-Type: application/json' -d '{"jsonrpc":"2.0","method":"`+method+`","params":`+params+`,"id":1}'`, "CURL_HOME="+h.dir)
+	}
+	upgrade := `{"source":{"upload":{"id":"` + id + `"}},"requestId":"panel-1"}`
+	began := call("self.upgrade", upgrade)
+	m := regexp.MustCompile(`"operationId":"([^"]+)"`).FindStringSubmatch(began)
+	if m == nil {
+		t.Fatalf("no upgrade begins from an upload: %s", began)
+	}
+	if again := call("self.upgrade", upgrade); again != began {
+		t.Errorf("the same request: %s, then %s", began, again)
+	}
+	for end := time.Now().Add(time.Minute); ; {
+		got := call("operations.get", `{"id":"`+m[1]+`"}`)
+		if strings.Contains(got, "PHASE_UNDONE") {
+			if !strings.Contains(got, `"askedBy":"token:panel"`) || !strings.Contains(got, "read the image") && !strings.Contains(got, "image") {
+				t.Error(got)
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the operation does not end: %s", got)
 		}
 	}
 }

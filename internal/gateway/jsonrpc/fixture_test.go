@@ -24,9 +24,12 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/uploads"
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // daemon is in place of tridentd.
@@ -34,10 +37,14 @@ type daemon struct {
 	selfv1.UnimplementedSelfServiceServer
 	operationsv1.UnimplementedOperationsServiceServer
 	tridentv1.UnimplementedVersionServiceServer
+	handlesv1.UnimplementedHandleServiceServer
 
 	mu       sync.Mutex
 	upgrade  *selfv1.UpgradeRequest
-	restarts int // how often Watch ends before the end of the operation
+	requests map[string]bool // of operations, by request ID
+	image    int64           // bytes of the last image
+	refuses  bool            // an image, after its first chunk
+	restarts int             // how often Watch ends before the end of the operation
 	asked    []uint64
 }
 
@@ -64,7 +71,10 @@ func (d *daemon) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, 
 	d.mu.Lock()
 	d.upgrade = r
 	d.mu.Unlock()
-	if r.GetStart().GetSource().GetUrl() == "" {
+	source := r.GetStart().GetSource()
+	if known, err := d.repeats(stream.Context()); err != nil {
+		return err
+	} else if !known && source.GetUrl() == "" && source.GetImageHandle() != 7 {
 		return status.Error(codes.InvalidArgument, "upgrade: there is no source")
 	}
 	if err := stream.SendHeader(metadata.Pairs("trident-operation-id", "op")); err != nil {
@@ -72,6 +82,44 @@ func (d *daemon) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, 
 	}
 	<-stream.Context().Done()
 	return stream.Context().Err()
+}
+
+// repeats reports whether a call has the request ID of an earlier one.
+func (d *daemon) repeats(ctx context.Context) (bool, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	id := strings.Join(md.Get(wire.HeaderRequest), ",")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.requests[id]
+	if !known && len(md.Get(wire.HeaderRepeated)) > 0 {
+		return false, status.Error(codes.NotFound, "repeat the request: no operation has this request ID")
+	}
+	if id != "" {
+		d.requests[id] = true
+	}
+	return known, nil
+}
+
+func (d *daemon) OpenImage(stream grpc.ClientStreamingServer[handlesv1.OpenImageRequest, handlesv1.OpenImageResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	var got int64
+	for got < first.GetStart().GetSize() {
+		r, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		got += int64(len(r.GetChunk()))
+		if d.refuses {
+			return status.Error(codes.ResourceExhausted, "open a handle: the disk is full")
+		}
+	}
+	d.mu.Lock()
+	d.image = got
+	d.mu.Unlock()
+	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: 7, Size: got})
 }
 
 func (d *daemon) Watch(r *operationsv1.WatchRequest, stream grpc.ServerStreamingServer[operationsv1.WatchResponse]) error {
@@ -102,6 +150,7 @@ func (d *daemon) Watch(r *operationsv1.WatchRequest, stream grpc.ServerStreaming
 // fakeGate permits everything that names no right in denied.
 type fakeGate struct {
 	conn *grpc.ClientConn
+	dial func() (*grpc.ClientConn, error)
 
 	mu       sync.Mutex
 	loggedIn bool
@@ -114,6 +163,9 @@ func (g *fakeGate) Settings() Settings {
 	return Settings{Hosts: []string{"host1.example.org"}, Origins: []string{"https://panel.example.org"}, KeepAlive: time.Minute}
 }
 func (g *fakeGate) IsLoggedIn() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.loggedIn }
+
+func (g *fakeGate) Identity() string            { return "token:t" }
+func (g *fakeGate) Dial() (uploads.Conn, error) { return g.dial() }
 
 func (g *fakeGate) Login(_ context.Context, values []string) error {
 	g.mu.Lock()
@@ -162,18 +214,21 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, gate: &fakeGate{}, daemon: &daemon{}}
+	f := &fixture{t: t, gate: &fakeGate{}, daemon: &daemon{requests: map[string]bool{}}}
 	l := bufconn.Listen(1 << 20)
 	g := grpc.NewServer()
 	selfv1.RegisterSelfServiceServer(g, f.daemon)
 	operationsv1.RegisterOperationsServiceServer(g, f.daemon)
 	tridentv1.RegisterVersionServiceServer(g, f.daemon)
+	handlesv1.RegisterHandleServiceServer(g, f.daemon)
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
+	f.gate.dial = func() (*grpc.ClientConn, error) {
+		return grpc.NewClient("passthrough:///d", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
 	var err error
-	f.gate.conn, err = grpc.NewClient("passthrough:///d", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
+	if f.gate.conn, err = f.gate.dial(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.gate.conn.Close() })

@@ -47,8 +47,10 @@ func (s *Server) Handler(gate Gate, stop context.Context) http.Handler {
 			w.WriteHeader(http.StatusNoContent)
 		case r.URL.Path == PathOpenRPC:
 			c.serveDocument(w, r)
+		case r.URL.Path == PathUpload:
+			c.serveUpload(w, r)
 		case r.URL.Path != PathRPC:
-			refuse(w, http.StatusNotFound, "there is %s and %s here", PathRPC, PathOpenRPC)
+			refuse(w, http.StatusNotFound, "there is %s, %s and %s here", PathRPC, PathUpload, PathOpenRPC)
 		case r.Method == http.MethodPost:
 			c.servePost(w, r)
 		case r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):

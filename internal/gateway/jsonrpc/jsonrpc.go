@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -20,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/openrpc"
+	"github.com/trident-project/trident/internal/gateway/jsonrpc/uploads"
 	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/version"
 	"github.com/trident-project/trident/proto/errkind/grpckind"
@@ -77,7 +79,6 @@ type Settings struct {
 
 // A Gate is the connection of a caller, with its login.
 type Gate interface {
-	methods.Caller
 	Settings() Settings
 	// Login makes the values of a header Authorization the login of the connection; without a
 	// value, the client certificate is the login, or there is none. A caller that fails often
@@ -93,6 +94,12 @@ type Gate interface {
 	Pass(ctx context.Context, bytes int) error
 	// IsLoggedIn reports whether the connection has a login.
 	IsLoggedIn() bool
+	// Identity returns who has logged in; "" for nobody.
+	Identity() string
+	// Upstream returns the connection to tridentd that belongs to this one.
+	Upstream() (grpc.ClientConnInterface, error)
+	// Dial returns another connection to tridentd, which outlives this one until it is closed.
+	Dial() (uploads.Conn, error)
 }
 
 // A Server has the methods. Its fields never change.
@@ -101,6 +108,7 @@ type Server struct {
 	own      map[string]ownFunc
 	document json.RawMessage
 	load     *load.History
+	uploads  *uploads.Store
 	// writeTime is how long the caller of a WebSocket may take to read a message, until the
 	// connection ends.
 	writeTime time.Duration
@@ -116,7 +124,7 @@ func New(loadFile string, logger *slog.Logger) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{load: history, writeTime: writeTime, own: map[string]ownFunc{}}
+	s := &Server{load: history, uploads: uploads.New(), writeTime: writeTime, own: map[string]ownFunc{}}
 	var rows []*methods.Method
 	for _, o := range ownMethods() {
 		rows = append(rows, &o.Method)
@@ -132,8 +140,11 @@ func New(loadFile string, logger *slog.Logger) (*Server, error) {
 	return s, err
 }
 
-// Run samples the load until ctx ends.
-func (s *Server) Run(ctx context.Context) { s.load.Run(ctx) }
+// Run samples the load until ctx ends, which also ends the uploads.
+func (s *Server) Run(ctx context.Context) {
+	defer s.uploads.Close()
+	s.load.Run(ctx)
+}
 
 // conn is a connection: a WebSocket, or the requests of one HTTP connection.
 type conn struct {
@@ -141,6 +152,24 @@ type conn struct {
 	gate   Gate
 	socket *socket // nil for HTTP
 	host   string  // as the caller names this gateway
+}
+
+// Upstream returns the connection to tridentd.
+func (c *conn) Upstream() (grpc.ClientConnInterface, error) { return c.gate.Upstream() }
+
+// Uploaded takes an upload of the caller.
+func (c *conn) Uploaded(id string) (methods.Upload, error) {
+	u, err := c.uploads.Take(c.gate.Identity(), id)
+	if err != nil {
+		return methods.Upload{}, err
+	}
+	return methods.Upload{Conn: u.Conn, Handle: u.Handle, End: func(isUsed bool) {
+		if !isUsed {
+			c.uploads.Return(u)
+			return
+		}
+		_ = u.Conn.Close()
+	}}, nil
 }
 
 // describe returns the OpenRPC document, with the URL by which the caller reaches this gateway.
@@ -231,7 +260,7 @@ func (c *conn) call(ctx context.Context, r *envelope.Request) (json.RawMessage, 
 	var result json.RawMessage
 	run := func(ctx context.Context) (err error) {
 		if m.Call != nil {
-			if result, err = m.Call(ctx, c.gate, params); errors.Is(err, methods.ErrParams) {
+			if result, err = m.Call(ctx, c, params); errors.Is(err, methods.ErrParams) {
 				err = errkind.With(errkind.Invalid, envelope.Errorf(envelope.InvalidParams, "call %s: %v", m.Name, err))
 			}
 			return err

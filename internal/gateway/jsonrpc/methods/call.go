@@ -5,16 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/proto/wire"
 )
 
 // ErrParams marks an error about parameters.
@@ -31,6 +26,9 @@ type call struct {
 }
 
 func (c *call) run(ctx context.Context, from Caller, params json.RawMessage) (json.RawMessage, error) {
+	if c.begins {
+		return c.runBegin(ctx, from, params)
+	}
 	in, err := c.read(params)
 	if err != nil {
 		return nil, err
@@ -38,9 +36,6 @@ func (c *call) run(ctx context.Context, from Caller, params json.RawMessage) (js
 	conn, err := from.Upstream()
 	if err != nil {
 		return nil, err
-	}
-	if c.begins {
-		return c.begin(ctx, conn, in)
 	}
 	out := c.response()
 	if err := conn.Invoke(ctx, c.method, in, out); err != nil {
@@ -85,36 +80,6 @@ func (c *call) findOmitted(m protoreflect.Message) (name protoreflect.Name) {
 		return name == ""
 	})
 	return name
-}
-
-// begin begins an operation and returns its ID. The operation goes on when the stream of its
-// events ends.
-func (c *call) begin(ctx context.Context, conn grpc.ClientConnInterface, in proto.Message) (json.RawMessage, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: c.desc.IsStreamingClient()}, c.method)
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	if err := stream.CloseSend(); err != nil {
-		return nil, err
-	}
-	header, err := stream.Header()
-	if err != nil {
-		return nil, err
-	}
-	id := header.Get(wire.HeaderOperation)
-	if len(id) == 0 { // refused: the stream has the reason
-		err := stream.RecvMsg(c.response())
-		if err == nil || errors.Is(err, io.EOF) {
-			err = errkind.Errorf(errkind.Internal, "begin an operation: tridentd does not name it")
-		}
-		return nil, err
-	}
-	return json.Marshal(map[string]string{"operationId": id[0]})
 }
 
 // Encode returns a message as JSON, with the members that have their default values.

@@ -28,6 +28,17 @@ type Caller interface {
 	// Upstream returns the connection to tridentd. A context of Dispatch has the metadata
 	// for it.
 	Upstream() (grpc.ClientConnInterface, error)
+	// Uploaded returns an image that the caller has uploaded. It fails with NotFound if there
+	// is none with this ID.
+	Uploaded(id string) (Upload, error)
+}
+
+// An Upload is an image in tridentd.
+type Upload struct {
+	Conn   grpc.ClientConnInterface // to which Handle belongs
+	Handle int64
+	// End frees the image, or keeps it for another call if it was not used.
+	End func(isUsed bool)
 }
 
 // A Method is one row of the table.
@@ -59,10 +70,10 @@ type row struct {
 	begins bool
 }
 
-// omitted has the fields that are no use to a caller of JSON-RPC: it can neither send the
-// bytes of an upload nor open a handle.
+// omitted has the fields that are of no use to a caller of JSON-RPC, which cannot open a
+// handle.
 func omitted() []protoreflect.FullName {
-	return []protoreflect.FullName{"trident.self.v1.Source.upload", "trident.self.v1.Source.image_handle"}
+	return []protoreflect.FullName{"trident.self.v1.Source.image_handle"}
 }
 
 // A Table is all methods.
@@ -76,6 +87,7 @@ type Table struct {
 func New(own ...*Method) (*Table, error) {
 	t := &Table{byName: map[string]*Method{}}
 	schemas := openrpc.NewMessages(omitted()...)
+	schemas.Replace(uploadField, uploadSchema())
 	all := own
 	for _, r := range rows() {
 		m, err := r.method(schemas)
@@ -132,6 +144,7 @@ func (r row) method(schemas *openrpc.Messages) (*Method, error) {
 		Params: schemas.Params(params, r.required...), Result: openrpc.Content{Name: "result"},
 	}
 	if r.begins {
+		m.Params = append(m.Params, requestParam())
 		m.Result.Schema = Begun()
 	} else {
 		m.Result.Schema = schemas.Of(md.Output())

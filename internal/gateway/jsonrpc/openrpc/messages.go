@@ -9,18 +9,22 @@ import (
 
 // Messages makes schemas of messages. A message is one component, to which others refer.
 type Messages struct {
-	omitted map[protoreflect.FullName]bool
-	schemas map[string]Schema
+	omitted  map[protoreflect.FullName]bool
+	replaced map[protoreflect.FullName]Schema
+	schemas  map[string]Schema
 }
 
 // NewMessages returns a maker of schemas that omit the named fields.
 func NewMessages(omit ...protoreflect.FullName) *Messages {
-	m := &Messages{omitted: map[protoreflect.FullName]bool{}, schemas: map[string]Schema{}}
+	m := &Messages{omitted: map[protoreflect.FullName]bool{}, replaced: map[protoreflect.FullName]Schema{}, schemas: map[string]Schema{}}
 	for _, name := range omit {
 		m.omitted[name] = true
 	}
 	return m
 }
+
+// Replace gives a field a schema that is not that of its type, for messages described later.
+func (m *Messages) Replace(field protoreflect.FullName, s Schema) { m.replaced[field] = s }
 
 // Components returns the schemas to which those of m refer.
 func (m *Messages) Components() Components { return Components{Schemas: maps.Clone(m.schemas)} }
@@ -71,6 +75,9 @@ func (m *Messages) Of(md protoreflect.MessageDescriptor) Schema {
 }
 
 func (m *Messages) field(f protoreflect.FieldDescriptor) Schema {
+	if s, ok := m.replaced[f.FullName()]; ok {
+		return s
+	}
 	switch {
 	case f.IsMap():
 		return Schema{"type": "object", "additionalProperties": m.value(f.MapValue())}
