@@ -26,6 +26,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/load"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/uploads"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -38,14 +39,21 @@ type daemon struct {
 	operationsv1.UnimplementedOperationsServiceServer
 	tridentv1.UnimplementedVersionServiceServer
 	handlesv1.UnimplementedHandleServiceServer
+	machinev1.UnimplementedLogServiceServer
 
 	mu       sync.Mutex
 	upgrade  *selfv1.UpgradeRequest
 	requests map[string]bool // of operations, by request ID
 	image    int64           // bytes of the last image
 	refuses  bool            // an image, after its first chunk
-	restarts int             // how often Watch ends before the end of the operation
-	asked    []uint64
+
+	operations []*operationsv1.Operation // the newest first
+	events     []string                  // the subjects of all events
+	follows    int                       // streams of Events that run
+	changed    chan struct{}             // closed by the next change of this
+	epoch      int                       // the number of restarts
+	restarts   int                       // how often Watch ends before the end of the operation
+	asked      []uint64
 }
 
 func (d *daemon) Version(context.Context, *tridentv1.VersionRequest) (*tridentv1.VersionResponse, error) {
@@ -57,6 +65,13 @@ func (d *daemon) History(_ context.Context, r *selfv1.HistoryRequest) (*selfv1.H
 }
 
 func (d *daemon) Get(_ context.Context, r *operationsv1.GetRequest) (*operationsv1.GetResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, op := range d.operations {
+		if op.GetId() == r.GetId() {
+			return &operationsv1.GetResponse{Operation: op}, nil
+		}
+	}
 	if r.GetId() != "op" {
 		return nil, status.Errorf(codes.NotFound, "find operation %s: there is none", r.GetId())
 	}
@@ -214,13 +229,14 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, gate: &fakeGate{}, daemon: &daemon{requests: map[string]bool{}}}
+	f := &fixture{t: t, gate: &fakeGate{}, daemon: &daemon{requests: map[string]bool{}, changed: make(chan struct{})}}
 	l := bufconn.Listen(1 << 20)
 	g := grpc.NewServer()
 	selfv1.RegisterSelfServiceServer(g, f.daemon)
 	operationsv1.RegisterOperationsServiceServer(g, f.daemon)
 	tridentv1.RegisterVersionServiceServer(g, f.daemon)
 	handlesv1.RegisterHandleServiceServer(g, f.daemon)
+	machinev1.RegisterLogServiceServer(g, f.daemon)
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
 	f.gate.dial = func() (*grpc.ClientConn, error) {

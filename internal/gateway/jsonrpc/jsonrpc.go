@@ -109,6 +109,7 @@ type Server struct {
 	document json.RawMessage
 	load     *load.History
 	uploads  *uploads.Store
+	follower *follower
 	// writeTime is how long the caller of a WebSocket may take to read a message, until the
 	// connection ends.
 	writeTime time.Duration
@@ -124,7 +125,7 @@ func New(loadFile string, logger *slog.Logger) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{load: history, uploads: uploads.New(), writeTime: writeTime, own: map[string]ownFunc{}}
+	s := &Server{load: history, uploads: uploads.New(), follower: newFollower(), writeTime: writeTime, own: map[string]ownFunc{}}
 	var rows []*methods.Method
 	for _, o := range ownMethods() {
 		rows = append(rows, &o.Method)

@@ -71,9 +71,9 @@ func ownMethods() []*ownMethod {
 			Result: result(object(openrpc.Schema{"samples": openrpc.Schema{"type": "array", "items": object(sample())}})),
 		}, loadHistory},
 		{methods.Method{
-			Name: methodSubscribe, Summary: "Have the gateway send notify.operation, or notify.load, over this WebSocket, and notify.end at the end", Right: rights.Read,
+			Name: methodSubscribe, Summary: "Have the gateway send notify.operation, notify.operations or notify.load over this WebSocket, and notify.end at the end", Right: rights.Read,
 			Params: []openrpc.Content{
-				{Name: "topic", Required: true, Summary: "operation: the events of one operation; load: each sample of the load", Schema: openrpc.Schema{"type": "string", "enum": []string{topicOperation, topicLoad}}},
+				{Name: "topic", Required: true, Summary: "operation: the events of one operation; operations: each operation that runs, begins or ends; load: each sample of the load", Schema: openrpc.Schema{"type": "string", "enum": []string{topicOperation, topicOperations, topicLoad}}},
 				{Name: "id", Summary: "Of the operation", Schema: text()},
 				{Name: "afterSequence", Summary: "Only events of the operation after this one", Schema: openrpc.Schema{"type": []string{"integer", "string"}}},
 			},

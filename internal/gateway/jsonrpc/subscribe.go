@@ -21,8 +21,9 @@ import (
 
 // Topics of subscriptions.
 const (
-	topicOperation = "operation"
-	topicLoad      = "load"
+	topicOperation  = "operation"
+	topicOperations = "operations"
+	topicLoad       = "load"
 )
 
 const (
@@ -58,6 +59,8 @@ func subscribe(ctx context.Context, c *conn, params json.RawMessage) (json.RawMe
 	action, run := Action{Name: methodSubscribe, Right: rights.Read}, stream(c.sendLoad)
 	switch {
 	case given.Topic == topicLoad && given.ID == "" && given.AfterSequence == "":
+	case given.Topic == topicOperations && given.ID == "" && given.AfterSequence == "":
+		action.GRPC, run = eventsMethod, c.sendOperations
 	case given.Topic == topicOperation && given.ID != "":
 		var err error
 		if given.after, err = strconv.ParseUint("0"+given.AfterSequence.String(), 10, 64); err != nil {
@@ -65,7 +68,7 @@ func subscribe(ctx context.Context, c *conn, params json.RawMessage) (json.RawMe
 		}
 		action.GRPC, run = watchMethod, c.sendEvents(&given)
 	default:
-		return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: the topic is %s, with an id, or %s, without one", topicOperation, topicLoad)
+		return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: the topic is %s, with an id, or without one %s or %s", topicOperation, topicOperations, topicLoad)
 	}
 	name, err := c.socket.begin(ctx, func(ctx context.Context, name string, started func()) error {
 		return c.gate.Do(ctx, action, func(ctx context.Context) error { return run(ctx, name, started) })
@@ -112,43 +115,51 @@ func (c *conn) sendLoad(ctx context.Context, name string, started func()) error 
 // restarts meanwhile.
 func (c *conn) sendEvents(s *subscription) stream {
 	return func(ctx context.Context, name string, started func()) error {
-		isStarted, since := false, time.Now()
-		for {
+		isStarted := false
+		return keepUp(ctx, func() (bool, bool, error) {
 			before := s.after
 			err := c.watch(ctx, s, name, func() { isStarted = true; started() })
-			if s.after > before {
-				since = time.Now()
-			}
-			if status.Code(err) != codes.Unavailable || !isStarted || time.Since(since) > watchTime {
-				return err
-			}
-			timer := time.NewTimer(watchPause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return context.Cause(ctx)
-			}
+			return isStarted, s.after > before, err
+		})
+	}
+}
+
+// keepUp calls attempt, and again while tridentd restarts: as long as attempt has begun once
+// and there was progress within watchTime. It returns the last error.
+func keepUp(ctx context.Context, attempt func() (hasBegun, hasProgress bool, err error)) error {
+	since := time.Now()
+	for {
+		hasBegun, hasProgress, err := attempt()
+		if hasProgress {
+			since = time.Now()
 		}
+		if status.Code(err) != codes.Unavailable || !hasBegun || time.Since(since) > watchTime {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for watchPause.
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(watchPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
 // watch sends events until the stream ends, and counts them in s.
 func (c *conn) watch(ctx context.Context, s *subscription, name string, started func()) error {
-	conn, err := c.gate.Upstream()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, watchMethod)
+	stream, err := c.openStream(ctx, watchMethod, &operationsv1.WatchRequest{Id: s.ID, AfterSequence: s.after})
 	if err != nil {
-		return err
-	}
-	if err := stream.SendMsg(&operationsv1.WatchRequest{Id: s.ID, AfterSequence: s.after}); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if err := stream.CloseSend(); err != nil {
 		return err
 	}
 	if header, err := stream.Header(); err == nil && header != nil {
@@ -171,6 +182,22 @@ func (c *conn) watch(ctx context.Context, s *subscription, name string, started 
 		}
 		s.after = max(s.after, got.GetEvent().GetSequence())
 	}
+}
+
+// openStream calls a method whose answer is a stream. The stream ends with ctx.
+func (c *conn) openStream(ctx context.Context, method string, request any) (grpc.ClientStream, error) {
+	conn, err := c.gate.Upstream()
+	if err != nil {
+		return nil, err
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) { // the answer has the reason
+		return nil, err
+	}
+	return stream, stream.CloseSend()
 }
 
 func join(name string, event json.RawMessage) json.RawMessage {
