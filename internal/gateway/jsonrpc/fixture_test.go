@@ -52,8 +52,11 @@ type daemon struct {
 	follows    int                       // streams of Events that run
 	changed    chan struct{}             // closed by the next change of this
 	epoch      int                       // the number of restarts
-	restarts   int                       // how often Watch ends before the end of the operation
-	asked      []uint64
+
+	journal  []*machinev1.JournalRequest
+	long     int // by how many bytes an entry of the journal is longer
+	restarts int // how often Watch ends before the end of the operation
+	asked    []uint64
 }
 
 func (d *daemon) Version(context.Context, *tridentv1.VersionRequest) (*tridentv1.VersionResponse, error) {
@@ -223,6 +226,7 @@ type fixture struct {
 	gate   *fakeGate
 	daemon *daemon
 	load   *load.History
+	server *Server
 	http   *httptest.Server
 	stop   context.CancelFunc
 }
@@ -231,7 +235,7 @@ func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, gate: &fakeGate{}, daemon: &daemon{requests: map[string]bool{}, changed: make(chan struct{})}}
 	l := bufconn.Listen(1 << 20)
-	g := grpc.NewServer()
+	g := grpc.NewServer(grpc.MaxSendMsgSize(1 << 30))
 	selfv1.RegisterSelfServiceServer(g, f.daemon)
 	operationsv1.RegisterOperationsServiceServer(g, f.daemon)
 	tridentv1.RegisterVersionServiceServer(g, f.daemon)
@@ -252,7 +256,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.load = s.load
+	f.load, f.server = s.load, s
 	s.writeTime = 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	f.stop = cancel

@@ -113,6 +113,8 @@ type Server struct {
 	// writeTime is how long the caller of a WebSocket may take to read a message, until the
 	// connection ends.
 	writeTime time.Duration
+	// slowTime is how long a message may take until a subscription to the journal ends.
+	slowTime time.Duration
 }
 
 // New returns a server of the methods. loadFile has the history of the load; empty to have it
@@ -125,7 +127,7 @@ func New(loadFile string, logger *slog.Logger) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{load: history, uploads: uploads.New(), follower: newFollower(), writeTime: writeTime, own: map[string]ownFunc{}}
+	s := &Server{load: history, uploads: uploads.New(), follower: newFollower(), writeTime: writeTime, slowTime: writeTime / 2, own: map[string]ownFunc{}}
 	var rows []*methods.Method
 	for _, o := range ownMethods() {
 		rows = append(rows, &o.Method)

@@ -25,8 +25,11 @@ const (
 	getMethod    = "/trident.operations.v1.OperationsService/Get"
 	// maxWaiting is how many operations wait for a subscriber that reads slowly.
 	maxWaiting = 64
-	// maxKnown is how many operations the follower remembers; only one runs at a time.
-	maxKnown = 20
+	// maxListed is how many operations a list has; only one runs at a time.
+	maxListed = 20
+	// maxKnown is how many phases are remembered. After that a subscriber may learn of an
+	// ended operation again.
+	maxKnown = 1000
 )
 
 // phases has the last phase of operations.
@@ -37,7 +40,7 @@ func (p phases) isNew(op *operationsv1.Operation) bool {
 	if phase, ok := p[op.GetId()]; ok && phase == op.GetPhase() {
 		return false
 	}
-	if len(p) >= 2*maxKnown {
+	if len(p) >= maxKnown {
 		clear(p)
 	}
 	p[op.GetId()] = op.GetPhase()
@@ -50,7 +53,7 @@ type follower struct {
 	turn chan struct{} // has a value while a subscriber leads
 
 	mu       sync.Mutex
-	known    phases // nil until a subscriber has led
+	known    phases // nil without subscribers
 	lastGood time.Time
 	subs     map[chan *operationsv1.Operation]struct{}
 }
@@ -76,17 +79,26 @@ func (f *follower) join() (operations <-chan *operationsv1.Operation, leave func
 	}
 }
 
-// note tells the subscribers of an operation, if it is new or in another phase.
+// begin makes operations those of which nobody has to be told, for the first subscriber.
+func (f *follower) begin(operations []*operationsv1.Operation) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known != nil {
+		return
+	}
+	f.known = phases{}
+	for _, op := range operations {
+		f.known.isNew(op)
+	}
+}
+
+// note tells the subscribers of operations that are new or in another phase.
 func (f *follower) note(operations ...*operationsv1.Operation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lastGood = time.Now()
-	isFirst := f.known == nil
-	if isFirst {
-		f.known = phases{}
-	}
 	for _, op := range operations {
-		if !f.known.isNew(op) || isFirst {
+		if f.known == nil || !f.known.isNew(op) {
 			continue
 		}
 		for ch := range f.subs {
@@ -116,16 +128,19 @@ func (c *conn) sendOperations(ctx context.Context, name string, started func()) 
 	defer cancel()
 	operations, leave := c.follower.join()
 	defer leave()
-	running, err := c.list(ctx, &operationsv1.ListRequest{Unsettled: true})
+	newest, err := c.list(ctx)
 	if err != nil {
 		return err
 	}
+	c.follower.begin(newest)
 	started()
 	led := make(chan error, 1)
 	turns.Go(func() { led <- c.takeTurns(ctx) })
 	sent := phases{}
-	for _, op := range running {
-		if err := c.sendOperation(ctx, name, op, sent); err != nil {
+	for _, op := range newest {
+		if hasEnded(op) {
+			sent.isNew(op)
+		} else if err := c.sendOperation(ctx, name, op, sent); err != nil {
 			return err
 		}
 	}
@@ -142,6 +157,10 @@ func (c *conn) sendOperations(ctx context.Context, name string, started func()) 
 			return err
 		}
 	}
+}
+
+func hasEnded(op *operationsv1.Operation) bool {
+	return op.GetPhase() == operationsv1.Phase_PHASE_DONE || op.GetPhase() == operationsv1.Phase_PHASE_UNDONE
 }
 
 func (c *conn) sendOperation(ctx context.Context, name string, op *operationsv1.Operation, sent phases) error {
@@ -195,8 +214,7 @@ func (c *conn) lead(ctx context.Context) error {
 		return err
 	}
 	look := func() error {
-		operations, err := c.list(ctx, &operationsv1.ListRequest{Limit: maxKnown})
-		slices.Reverse(operations) // the oldest first
+		operations, err := c.list(ctx)
 		if err == nil {
 			c.follower.note(operations...)
 		}
@@ -244,10 +262,11 @@ func (c *conn) events(ctx context.Context, request *machinev1.EventsRequest, f f
 	}
 }
 
-// list returns operations, newest first.
-func (c *conn) list(ctx context.Context, request *operationsv1.ListRequest) ([]*operationsv1.Operation, error) {
+// list returns the newest operations, the oldest of them first.
+func (c *conn) list(ctx context.Context) ([]*operationsv1.Operation, error) {
 	var got operationsv1.ListResponse
-	err := c.invoke(ctx, listMethod, request, &got)
+	err := c.invoke(ctx, listMethod, &operationsv1.ListRequest{Limit: maxListed}, &got)
+	slices.Reverse(got.GetOperations())
 	return got.GetOperations(), err
 }
 

@@ -71,12 +71,12 @@ func ownMethods() []*ownMethod {
 			Result: result(object(openrpc.Schema{"samples": openrpc.Schema{"type": "array", "items": object(sample())}})),
 		}, loadHistory},
 		{methods.Method{
-			Name: methodSubscribe, Summary: "Have the gateway send notify.operation, notify.operations or notify.load over this WebSocket, and notify.end at the end", Right: rights.Read,
-			Params: []openrpc.Content{
-				{Name: "topic", Required: true, Summary: "operation: the events of one operation; operations: each operation that runs, begins or ends; load: each sample of the load", Schema: openrpc.Schema{"type": "string", "enum": []string{topicOperation, topicOperations, topicLoad}}},
+			Name: methodSubscribe, Summary: "Have the gateway send notify.operation, notify.operations, notify.load or notify.journal over this WebSocket, and notify.end at the end", Right: rights.Read,
+			Params: append([]openrpc.Content{
+				{Name: "topic", Required: true, Summary: "operation: the events of one operation; operations: each operation that runs, begins or ends; load: each sample of the load; journal: entries as they come in, which needs the right secret", Schema: openrpc.Schema{"type": "string", "enum": []string{topicOperation, topicOperations, topicLoad, topicJournal}}},
 				{Name: "id", Summary: "Of the operation", Schema: text()},
 				{Name: "afterSequence", Summary: "Only events of the operation after this one", Schema: openrpc.Schema{"type": []string{"integer", "string"}}},
-			},
+			}, methods.JournalParams()...),
 			Result: result(object(openrpc.Schema{"subscription": text()})),
 		}, subscribe},
 		{methods.Method{

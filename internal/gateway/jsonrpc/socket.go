@@ -208,6 +208,9 @@ func endOf(name string, err error) json.RawMessage {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		out["error"] = toFault(err)
 	}
+	if at, ok := errors.AsType[*endedAt](err); ok {
+		out["cursor"] = at.cursor
+	}
 	data, _ := json.Marshal(out) // of texts and numbers
 	return data
 }

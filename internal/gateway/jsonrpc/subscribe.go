@@ -24,6 +24,7 @@ const (
 	topicOperation  = "operation"
 	topicOperations = "operations"
 	topicLoad       = "load"
+	topicJournal    = "journal"
 )
 
 const (
@@ -41,7 +42,13 @@ type subscription struct {
 	Topic         string
 	ID            string
 	AfterSequence json.Number
-	after         uint64
+	methods.Journal
+	after uint64
+}
+
+// hasOnly reports whether s has only those optional parameters that its topic takes.
+func (s *subscription) hasOnly(id, journal bool) bool {
+	return id == (s.ID != "") && (id || s.AfterSequence == "") && (journal || s.Journal == methods.Journal{})
 }
 
 // stream sends what a subscription is about until ctx ends. It calls started once, when no
@@ -58,17 +65,20 @@ func subscribe(ctx context.Context, c *conn, params json.RawMessage) (json.RawMe
 	}
 	action, run := Action{Name: methodSubscribe, Right: rights.Read}, stream(c.sendLoad)
 	switch {
-	case given.Topic == topicLoad && given.ID == "" && given.AfterSequence == "":
-	case given.Topic == topicOperations && given.ID == "" && given.AfterSequence == "":
+	case given.Topic == topicLoad && given.hasOnly(false, false):
+	case given.Topic == topicOperations && given.hasOnly(false, false):
 		action.GRPC, run = eventsMethod, c.sendOperations
-	case given.Topic == topicOperation && given.ID != "":
+	case given.Topic == topicJournal && given.hasOnly(false, true):
+		action.GRPC, action.Right, run = methods.JournalGRPC, rights.Secret, c.sendJournal(&given.Journal)
+	case given.Topic == topicOperation && given.hasOnly(true, false):
 		var err error
 		if given.after, err = strconv.ParseUint("0"+given.AfterSequence.String(), 10, 64); err != nil {
 			return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: afterSequence is not a number from 0 on")
 		}
 		action.GRPC, run = watchMethod, c.sendEvents(&given)
 	default:
-		return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: the topic is %s, with an id, or without one %s or %s", topicOperation, topicOperations, topicLoad)
+		return nil, envelope.Errorf(envelope.InvalidParams, "subscribe: the topic is %s, with an id, %s or %s, without parameters, or %s, with those of machine.journal but limit",
+			topicOperation, topicOperations, topicLoad, topicJournal)
 	}
 	name, err := c.socket.begin(ctx, func(ctx context.Context, name string, started func()) error {
 		return c.gate.Do(ctx, action, func(ctx context.Context) error { return run(ctx, name, started) })

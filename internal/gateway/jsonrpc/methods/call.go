@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 // ErrParams marks an error about parameters.
@@ -19,7 +21,8 @@ var ErrParams = errors.New("the parameters do not fit the method")
 type call struct {
 	method            string
 	desc              protoreflect.MethodDescriptor
-	inside            protoreflect.FieldDescriptor
+	inside            []protoreflect.FieldDescriptor
+	set               string // a setting of the policy
 	begins            bool
 	omitted           []protoreflect.FullName
 	request, response func() proto.Message
@@ -48,8 +51,11 @@ func (c *call) run(ctx context.Context, from Caller, params json.RawMessage) (js
 func (c *call) read(params json.RawMessage) (proto.Message, error) {
 	in := c.request()
 	into := in
-	if c.inside != nil {
-		into = in.ProtoReflect().Mutable(c.inside).Message().Interface()
+	for _, f := range c.inside {
+		into = into.ProtoReflect().Mutable(f).Message().Interface()
+	}
+	if r, ok := in.(*selfv1.SetPolicyRequest); ok && c.set != "" {
+		r.Set = []string{c.set}
 	}
 	if err := protojson.Unmarshal(params, into); err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrParams, plain(err))

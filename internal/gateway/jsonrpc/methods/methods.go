@@ -62,9 +62,12 @@ type row struct {
 	name, summary string
 	grpc          string   // "trident.self.v1.SelfService/GetStatus"
 	required      []string // parameters
-	// inside is the field of the request that has the parameters; empty for the request
-	// itself.
-	inside protoreflect.Name
+	// inside is the path to the field of the request that has the parameters, as in
+	// "policy.hold"; empty for the request itself.
+	inside string
+	// set is the setting of the policy that the call sets; empty for other calls. If it is a
+	// field of the message that has the parameters, it is the only parameter.
+	set string
 	// begins: the call begins an operation and shows its events. The method returns as soon
 	// as the operation has begun, with its ID.
 	begins bool
@@ -96,7 +99,11 @@ func New(own ...*Method) (*Table, error) {
 		}
 		all = append(all, m)
 	}
-	for _, m := range all {
+	journal, err := journalMethod(schemas)
+	if err != nil {
+		return nil, fmt.Errorf("make the method machine.journal: %w", err)
+	}
+	for _, m := range append(all, journal) {
 		if t.byName[m.Name] != nil {
 			return nil, fmt.Errorf("make the method %s: there are two", m.Name)
 		}
@@ -133,15 +140,23 @@ func (r row) method(schemas *openrpc.Messages) (*Method, error) {
 		return nil, err
 	}
 	params := md.Input()
-	if r.inside != "" {
-		if c.inside = params.Fields().ByName(r.inside); c.inside == nil {
-			return nil, fmt.Errorf("its request has no field %s", r.inside)
+	for name := range strings.SplitSeq(r.inside, ".") {
+		if name == "" {
+			continue
 		}
-		params = c.inside.Message()
+		f := params.Fields().ByName(protoreflect.Name(name))
+		if f == nil || f.Message() == nil {
+			return nil, fmt.Errorf("its request has no message %s", r.inside)
+		}
+		c.inside, params = append(c.inside, f), f.Message()
 	}
+	c.set = r.set
 	m := &Method{
 		Name: r.name, Summary: r.summary, GRPC: c.method, Right: right, Call: c.run,
 		Params: schemas.Params(params, r.required...), Result: openrpc.Content{Name: "result"},
+	}
+	if r.set != "" && r.inside != "policy."+r.set {
+		m.Params = slices.DeleteFunc(m.Params, func(p openrpc.Content) bool { return p.Name != r.set })
 	}
 	if r.begins {
 		m.Params = append(m.Params, requestParam())

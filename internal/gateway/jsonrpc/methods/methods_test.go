@@ -27,6 +27,15 @@ func TestTheTable(t *testing.T) {
 	if m := table.Find("self.upgrade"); m.Right != rights.Operate || len(m.Params) != 3 || m.Params[2].Name != "requestId" || !m.Params[0].Required || m.Params[0].Name != "source" {
 		t.Errorf("%+v", m)
 	}
+	for name, want := range map[string]string{"self.hold": "until reason", "self.unhold": "", "self.pin": "pin", "self.unpin": "", "machine.journal": "unit priority since until grep boot cursor limit"} {
+		var got []string
+		for _, p := range table.Find(name).Params {
+			got = append(got, p.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s has the parameters %v", name, got)
+		}
+	}
 	if table.Find("none") != nil {
 		t.Error("there is a method none")
 	}
@@ -46,6 +55,7 @@ func TestTheTable(t *testing.T) {
 	for _, r := range []row{
 		{name: "x", grpc: "trident.self.v1.SelfService/None"}, {name: "x", grpc: "trident.none.v1.None/None"},
 		{name: "x", grpc: "trident.self.v1.SelfService/Upgrade", inside: "none"},
+		{name: "x", grpc: "trident.self.v1.SelfService/SetPolicy", inside: "policy.pin"},
 	} {
 		if _, err := r.method(openrpc.NewMessages()); err == nil {
 			t.Errorf("%+v is a method", r)
