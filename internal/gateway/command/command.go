@@ -67,7 +67,7 @@ func Command() *cobra.Command {
 	cmd.SetVersionTemplate("trident-gateway {{.Version}}\n")
 	cmd.SetFlagErrorFunc(asUsage)
 	cmd.PersistentFlags().StringVarP(&file, "config", "c", config.DefaultFile, "the file of settings")
-	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), installCommand(&file), uninstallCommand(&file), tokenCommand(&file), passphraseCommand(&file), connect.Command())
+	cmd.AddCommand(serveCommand(&file), checkCommand(&file), setupCommand(&file), installCommand(&file), uninstallCommand(&file), tokenCommand(&file), passphraseCommand(&file), consoleCommand(&file), connect.Command())
 	return cmd
 }
 
@@ -108,6 +108,7 @@ func serveCommand(file *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&files.Load, "load-file", loadFile, "the file with the load of the last 24 hours; empty to have it in memory alone")
+	consoleFlag(cmd, &files.Console)
 	cmd.Flags().StringVar(&files.Wake, "wake-file", wakeFile, "the file to write so that systemd starts tridentd; empty to start nothing")
 	return cmd
 }

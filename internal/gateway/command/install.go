@@ -137,5 +137,5 @@ func firstPassphrase(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return fmt.Errorf("set the passphrase of %s: %w", password.DefaultName, err)
 	}
-	return hintRights(cmd.OutOrStdout(), file, password.DefaultName)
+	return hintRights(cmd.OutOrStdout(), file, password.Entry{Name: password.DefaultName}.Identity())
 }

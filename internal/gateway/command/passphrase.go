@@ -45,18 +45,17 @@ passphrase:NAME in the settings.`,
 			if err := changePassphrases(*file, func(l *password.List) error { return l.Set(name, text, time.Now()) }); err != nil {
 				return err
 			}
-			return hintRights(cmd.OutOrStdout(), *file, name)
+			return hintRights(cmd.OutOrStdout(), *file, password.Entry{Name: name}.Identity())
 		},
 	}
 }
 
-// hintRights says how to give a person rights, if the person has none.
-func hintRights(w io.Writer, file, name string) error {
+// hintRights says which rights an identity has, or how to give it one.
+func hintRights(w io.Writer, file, who string) error {
 	c, err := proxy.ReadConfig(file)
 	if err != nil {
 		return err
 	}
-	who := password.Entry{Name: name}.Identity()
 	if set := c.Policy().Rights(who); set != 0 {
 		_, err = fmt.Fprintf(w, "%s has the rights: %s\n", who, set)
 		return err

@@ -86,7 +86,7 @@ func checkPattern(pattern string) error {
 	}
 	if err := identity.Check(kind + ":" + plain); err != nil {
 		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "%q is not a pattern of identities", pattern),
-			"write uri:, dns:, email:, token: or passphrase: and a name; one star may begin or end the name")
+			"write uri:, dns:, email:, token: or passphrase: and a name, which one star may begin or end, or console:root")
 	}
 	return nil
 }

@@ -2,8 +2,9 @@
 //
 // An identity is a kind, a colon and a name: "uri:spiffe://example.org/ops",
 // "dns:builder.example.org", "email:ops@example.org". A token has the kind "token", a
-// person with a passphrase the kind "passphrase". The kind is a part of the identity, so that a name of one kind never counts as one of
-// another.
+// person with a passphrase the kind "passphrase", and root with a console token is
+// "console:root". The kind is a part of the identity, so that a name of one kind never counts
+// as one of another.
 package identity
 
 import (
@@ -79,8 +80,8 @@ func namesOf(cert *x509.Certificate, kind Kind) []string {
 func Check(who string) error {
 	kind, name, ok := strings.Cut(who, ":")
 	switch {
-	case !ok || kind != "token" && kind != "passphrase" && kind != string(URI) && kind != string(DNS) && kind != string(Email):
-		return errkind.Errorf(errkind.Denied, "read the identity of the caller: it does not begin with uri:, dns:, email:, token: or passphrase:")
+	case !ok || kind != "token" && kind != "passphrase" && who != "console:root" && kind != string(URI) && kind != string(DNS) && kind != string(Email):
+		return errkind.Errorf(errkind.Denied, "read the identity of the caller: it does not begin with uri:, dns:, email:, token: or passphrase:, and is not console:root")
 	case name == "" || len(name) > maxName:
 		return errkind.Errorf(errkind.Denied, "read the identity of the caller: its name has %d characters, not 1 to %d", len(name), maxName)
 	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' }):

@@ -24,13 +24,27 @@ const (
 
 // A Session is what a person has after the login.
 type Session struct {
-	Entry   Entry // as it was at the login
+	Entry   Entry // as it was at the login; the zero value for a login with a console token
 	Expires time.Time
+}
+
+// IsConsole reports whether the login was with a console token.
+func (s Session) IsConsole() bool { return s.Entry.Name == "" }
+
+// Identity returns the identity of the person.
+func (s Session) Identity() string {
+	if s.IsConsole() {
+		return ConsoleIdentity
+	}
+	return s.Entry.Identity()
 }
 
 // IsValid reports whether the session counts now: it has not expired, and the passphrase is
 // the same as at the login.
 func (s Session) IsValid(l *List, now time.Time) bool {
+	if s.IsConsole() {
+		return now.Before(s.Expires)
+	}
 	i := l.index(s.Entry.Name)
 	return now.Before(s.Expires) && i >= 0 && l.Entries[i].Hash == s.Entry.Hash
 }
@@ -45,7 +59,8 @@ type Sessions struct {
 // NewSessions returns an empty store.
 func NewSessions() *Sessions { return &Sessions{of: map[[sha256.Size]byte]Session{}} }
 
-// Begin begins a session and returns its token. It fails with TooLarge if there are too many.
+// Begin begins a session of e, the zero value for a login with a console token, and returns its
+// token. It fails with TooLarge if there are too many.
 func (s *Sessions) Begin(e Entry, now time.Time, life time.Duration) (token string, expires time.Time, err error) {
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret) // never fails (crypto/rand)

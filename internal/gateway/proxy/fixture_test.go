@@ -215,7 +215,7 @@ func newFixture(t testing.TB, settings string) *fixture {
 	f.configure(settings)
 	f.startBackend()
 	var err error
-	f.server, err = New(Files{Settings: f.path("gateway.yaml"), Wake: f.path("wake")}, slog.New(slog.NewTextHandler(f.log, nil)))
+	f.server, err = New(Files{Settings: f.path("gateway.yaml"), Wake: f.path("wake"), Console: f.path("console.json")}, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -132,7 +134,7 @@ func (g *gate) Authenticate(ctx context.Context, given jsonrpc.Credentials) (jso
 func (g *gate) welcome(ctx context.Context, given jsonrpc.Credentials, now time.Time) (w jsonrpc.Welcome, l *login, err error) {
 	s := g.server
 	st := s.state.Load()
-	if given.Token != "" {
+	if given.Token != "" && !strings.HasPrefix(given.Token, password.ConsolePrefix) {
 		if l, err = s.find(given.Token, now); err != nil {
 			return w, nil, err
 		}
@@ -142,11 +144,7 @@ func (g *gate) welcome(ctx context.Context, given jsonrpc.Credentials, now time.
 			w.Expires = t.Expires
 		}
 	} else {
-		name := given.Name
-		if name == "" {
-			name = password.DefaultName
-		}
-		e, err := s.checker.Check(ctx, st.passphrases, name, given.Passphrase)
+		e, err := g.meet(ctx, given, now)
 		if err != nil {
 			return w, nil, err
 		}
@@ -160,6 +158,15 @@ func (g *gate) welcome(ctx context.Context, given jsonrpc.Credentials, now time.
 	}
 	w.Identity, w.Rights, w.Expires = l.who, st.rightsOf(l, now).String(), w.Expires.UTC().Truncate(time.Second)
 	return w, l, nil
+}
+
+// meet checks a passphrase or a console token, and returns the person; the zero value for a
+// console token.
+func (g *gate) meet(ctx context.Context, given jsonrpc.Credentials, now time.Time) (password.Entry, error) {
+	if given.Token != "" {
+		return password.Entry{}, g.server.console.Use(given.Token, now)
+	}
+	return g.server.checker.Check(ctx, g.server.state.Load().passphrases, cmp.Or(given.Name, password.DefaultName), given.Passphrase)
 }
 
 // Do is a call: the same checks in the same order as for one of gRPC.

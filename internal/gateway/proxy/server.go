@@ -49,6 +49,7 @@ type Server struct {
 	rpc       *jsonrpc.Server
 	checker   *password.Checker
 	people    *password.Sessions
+	console   *password.Console
 	wake      string
 	now       func() time.Time
 
@@ -69,6 +70,7 @@ type Files struct {
 	Settings string
 	Wake     string // which the gateway writes to have tridentd started; empty to start nothing
 	Load     string // with the history of the load; empty to have it in memory alone
+	Console  string // with the console token; empty to accept none
 }
 
 // New returns a gateway.
@@ -87,7 +89,7 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
+		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), console: password.NewConsole(files.Console), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
 		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},

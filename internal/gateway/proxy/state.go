@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -110,10 +111,10 @@ func readPair(t config.TLS) (tls.Certificate, error) {
 // login is who a caller is, and how the caller proved it.
 type login struct {
 	who    string
-	by     string            // certificate, token or passphrase
+	by     string            // certificate, token, passphrase or console
 	cert   *x509.Certificate // nil for a token or passphrase
 	serial string            // of the certificate
-	// session is that of a passphrase; nil for others.
+	// session is that of a passphrase or of a console token; nil for others.
 	session *password.Session
 }
 
@@ -155,6 +156,9 @@ func hintOf(err error) string {
 
 // find returns who has a token: one of the file, or that of a session.
 func (s *Server) find(text string, now time.Time) (*login, error) {
+	if strings.HasPrefix(text, password.ConsolePrefix) {
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "log in: a console token counts for the method authenticate alone"), "call authenticate with it, which returns a token")
+	}
 	st := s.state.Load()
 	found, ok, err := s.people.Find(text, st.passphrases, now)
 	switch {
@@ -168,11 +172,14 @@ func (s *Server) find(text string, now time.Time) (*login, error) {
 
 // person returns the login of a person with a session.
 func (s *state) person(found password.Session) (*login, error) {
-	who := found.Entry.Identity()
+	who, by := found.Identity(), "passphrase"
+	if found.IsConsole() {
+		by = "console"
+	}
 	if s.policy.IsRevoked(who, "") {
 		return nil, errkind.Errorf(errkind.Denied, "log in: %s is revoked", who)
 	}
-	return &login{who: who, by: "passphrase", session: &found}, nil
+	return &login{who: who, by: by, session: &found}, nil
 }
 
 // find returns who has a token of the file.

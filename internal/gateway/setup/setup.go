@@ -110,6 +110,8 @@ listen: [%q]
 rights:
   - identity: "uri:trident://admin"
     rights: [admin]
+  - identity: "console:root" # who has a token of trident-gateway console
+    rights: [admin]
 `, s.Listen)
 	if s.Person != "" {
 		text += fmt.Sprintf("  - identity: %q\n    rights: [admin]\n", "passphrase:"+s.Person)
