@@ -282,6 +282,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	go d.serveGateway(ctx)
 	go d.showStatus(ctx)
 	go d.feedWatchdog(ctx)
+	go d.restartReplaced(ctx)
 	go d.idle.trim(ctx, trimDelay, debug.FreeOSMemory)
 	if err := d.self.Retire(ctx); err != nil {
 		d.logger.Error("retire an extension that is older than the base", "error", err)
