@@ -121,6 +121,7 @@ func ownPath(name string) bool {
 	case "usr", "usr/bin", "usr/lib", "usr/lib/extension-release.d", "usr/lib/systemd", "usr/lib/systemd/system",
 		"usr/lib/systemd/system/sockets.target.upholds", "usr/lib/systemd/system/multi-user.target.upholds",
 		"usr/lib/trident", OwnRescuer, OwnRelease, "usr/bin/trident", OwnDaemon,
+		"usr/bin/trident-gateway", "usr/lib/sysusers.d", "usr/lib/sysusers.d/trident-gateway.conf", // the optional gateway
 		"usr/share", "usr/share/man", "usr/share/doc", "usr/share/licenses",
 		"usr/share/bash-completion", "usr/share/bash-completion/completions", "usr/share/bash-completion/completions/trident",
 		"usr/share/zsh", "usr/share/zsh/site-functions", "usr/share/zsh/site-functions/_trident",

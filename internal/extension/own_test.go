@@ -5,6 +5,8 @@ import "testing"
 func TestOnlyOurOwnPathsAreAllowed(t *testing.T) {
 	for path, want := range map[string]bool{
 		"usr": true, "usr/bin": true, "usr/bin/trident": true, "usr/bin/tridentd": true, "usr/bin/trident2": false, "usr/bin/sh": false,
+		"usr/bin/trident-gateway": true, "usr/lib/systemd/system/trident-gateway.service": true, "usr/lib/sysusers.d": true, "usr/lib/sysusers.d/trident-gateway.conf": true,
+		"usr/lib/sysusers.d/trident-other.conf": false, "usr/lib/sysusers.d/basic.conf": false,
 		"usr/lib/trident/trident-rescue": true, "usr/lib/trident/base.json": false, "usr/lib/trident/trust.d": false, "usr/lib/verity.d": false,
 		"usr/lib/systemd/system/tridentd.socket": true, "usr/lib/systemd/system/sshd.service": false,
 		"usr/lib/systemd/system/sockets.target.upholds/tridentd.socket": true, "usr/lib/systemd/system/sockets.target.upholds/x.socket": false,

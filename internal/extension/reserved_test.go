@@ -201,7 +201,7 @@ func TestAFolderThatHidesTridentsFilesIsFound(t *testing.T) {
 func TestEveryPathOfTridentIsReserved(t *testing.T) {
 	shared := map[string]bool{"usr/share/man/man1": true}
 	for _, name := range []string{
-		OwnDaemon, "usr/bin/trident", OwnRescuer, OwnRelease, "usr/lib/systemd/system/tridentd.service", "usr/lib/systemd/system/tridentd.service.d",
+		OwnDaemon, "usr/bin/trident", "usr/bin/trident-gateway", "usr/lib/sysusers.d/trident-gateway.conf", OwnRescuer, OwnRelease, "usr/lib/systemd/system/tridentd.service", "usr/lib/systemd/system/tridentd.service.d",
 		"usr/lib/systemd/system/sockets.target.upholds/tridentd.socket", "usr/lib/systemd/system/multi-user.target.upholds/tridentd-resume.path",
 		"usr/share/man/man1", "usr/share/man/man8/tridentd.8", "usr/share/doc/trident/README", "usr/share/licenses/trident/LICENSE",
 		"usr/share/bash-completion/completions/trident", "usr/share/zsh/site-functions/_trident", "usr/share/fish/vendor_completions.d/trident.fish",

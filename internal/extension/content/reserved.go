@@ -23,7 +23,7 @@ func reserved() [][]string {
 	var out [][]string
 	for _, pattern := range []string{
 		"usr/bin/trident*", "usr/sbin/trident*", "usr/local/bin/trident*", "usr/local/sbin/trident*",
-		"usr/lib/trident", "usr/lib/extension-release.d/extension-release." + Trident,
+		"usr/lib/trident", "usr/lib/sysusers.d/trident-gateway.conf", "usr/lib/extension-release.d/extension-release." + Trident,
 		"usr/share/man/man*/trident*", "usr/share/doc/trident", "usr/share/licenses/trident",
 		"usr/share/bash-completion/completions/trident*", "usr/share/zsh/site-functions/_trident*", "usr/share/fish/vendor_completions.d/trident*",
 		"etc/trident",
