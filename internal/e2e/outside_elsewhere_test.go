@@ -30,7 +30,9 @@ import (
 type operator struct {
 	dir, trident string
 	// socket is the path of tridentd's socket for a process on the host.
-	socket   string
+	socket string
+	// init is the first process of the host.
+	init     string
 	listener *client.Listener
 }
 
@@ -46,9 +48,10 @@ type way struct {
 
 // TestElsewhere is the operator's side of TestAHostIsReachedFromElsewhere, in a network of its
 // own: by each way it reads, has an operation, and has Trident replace itself and return,
-// while two clients call without a pause. No call of the SDK fails.
+// while two clients call without a pause. The gateway and the agent of the host end with their
+// version, too. No call of the SDK fails.
 func TestElsewhere(t *testing.T) {
-	o := &operator{dir: os.Getenv(elsewhere), trident: os.Getenv("TRIDENT_E2E_TRIDENT"), socket: os.Getenv("TRIDENT_E2E_SOCKET")}
+	o := &operator{dir: os.Getenv(elsewhere), trident: os.Getenv("TRIDENT_E2E_TRIDENT"), socket: os.Getenv("TRIDENT_E2E_SOCKET"), init: os.Getenv("TRIDENT_E2E_INIT")}
 	if o.dir == "" {
 		t.Skip("only in a network of its own, as a part of another test")
 	}
@@ -58,6 +61,18 @@ func TestElsewhere(t *testing.T) {
 		{"reverse connection", o.listen, o.listenClient, o.listenPlain},
 	} {
 		t.Run(w.name, func(t *testing.T) { o.services(t, w) })
+	}
+}
+
+// waitForGateway waits until the gateway and the agent of the host run the programs in /usr.
+func (o *operator) waitForGateway(ctx context.Context, t *testing.T) {
+	t.Helper()
+	const script = `for unit in trident-gateway trident-connect; do
+	until cmp -s /proc/$(systemctl show -P MainPID $unit.service)/exe /usr/bin/trident-gateway; do sleep 0.1; done
+done`
+	out, err := exec.CommandContext(ctx, "nsenter", "-t", o.init, "-m", "-u", "-i", "-p", "-C", "-r", "-w", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin", "timeout", "60", "sh", "-c", script).CombinedOutput()
+	if err != nil {
+		t.Errorf("the gateway or the agent runs another program than that in /usr: %v: %s", err, out)
 	}
 }
 
@@ -114,6 +129,9 @@ func (o *operator) services(t *testing.T, w way) {
 			gap = gap || e.Sequence != last+1
 			last = e.Sequence
 		})
+		if err == nil {
+			o.waitForGateway(ctx, t)
+		}
 		sdk.end()
 		bare.end()
 		t.Logf("%s: the SDK: %s", change.name, sdk)

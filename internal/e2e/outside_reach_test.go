@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ func TestAHostIsReachedFromElsewhere(t *testing.T) {
 	tree := fmt.Sprintf("/proc/%d/root", c.init)
 	c.sh("cd /repo && rpm -U trident-gateway-" + outsideVersion + "-1.*.rpm && systemctl daemon-reload")
 	c.sh(mergesWithoutVerity)
-	copyTo(t, p.image, tree+"/root/trident.raw")
+	copyTo(t, imageWithGateway(t), tree+"/root/trident.raw")
 	dir, err := os.MkdirTemp("", "away-") // not so deep that a socket in there has too long a path
 	if err != nil {
 		t.Fatal(err)
@@ -82,13 +83,25 @@ func TestAHostIsReachedFromElsewhere(t *testing.T) {
 
 	startRemoteShell(t, home, c.init, dir)
 	operator := exec.Command("nsenter", "-t", fmt.Sprint(away.pid), "-n", "--", os.Args[0], "-test.v", "-test.timeout=14m", "-test.run=^TestElsewhere$")
-	operator.Env = append(os.Environ(), elsewhere+"="+dir, fmt.Sprintf("TRIDENT_E2E_SOCKET=%s/run/trident/trident.sock", tree), "TRIDENT_E2E_TRIDENT="+p.trident)
+	operator.Env = append(os.Environ(), elsewhere+"="+dir, fmt.Sprintf("TRIDENT_E2E_INIT=%d", c.init), fmt.Sprintf("TRIDENT_E2E_SOCKET=%s/run/trident/trident.sock", tree), "TRIDENT_E2E_TRIDENT="+p.trident)
 	out, err := operator.CombinedOutput()
 	t.Logf("the operator:\n%s", out)
+	// No process holds the file systems of the versions that ran before.
+	c.want("loop devices", "losetup --list --noheadings --output BACK-FILE | grep /trident/ || true", "")
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestElsewhere") {
 		t.Errorf("the operator: %v", err)
 		t.Log(c.sh("journalctl --no-pager -u tridentd -u trident-gateway -u trident-connect -u second-agent -u systemd-sysext -n 200"))
 	}
+}
+
+// imageWithGateway makes an image of the next version that contains the gateway.
+func imageWithGateway(t *testing.T) string {
+	t.Helper()
+	image, err := output(&root, []string{"TRIDENT_SYSEXT_GATEWAY=1"}, "packaging/sysext", outsideNext, runtime.GOARCH, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(image)
 }
 
 // connectNetworks lays a wire between two networks.
