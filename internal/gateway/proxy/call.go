@@ -120,6 +120,9 @@ func (c *session) serve(stream grpc.ServerStream, method string, l *login) error
 	if err != nil {
 		return grpckind.Error(err, nil)
 	}
+	if c.server.unary[method] {
+		return c.passUnary(stream, conn, method, l.who)
+	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	out, err := conn.NewStream(metadata.NewOutgoingContext(ctx, outgoing(stream.Context(), l.who)), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method, grpc.ForceCodecV2(rawCodec{}))

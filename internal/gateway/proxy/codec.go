@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc/mem"
@@ -8,7 +9,17 @@ import (
 
 // frame is one message, encoded. Whoever has it owns one reference to its buffers, which
 // Marshal passes on to gRPC.
-type frame struct{ data mem.BufferSlice }
+type frame struct {
+	data     mem.BufferSlice
+	isPassed bool // Marshal has passed data on
+}
+
+// free frees the buffers of a message that has not been passed on.
+func (f *frame) free() {
+	if !f.isPassed {
+		f.data.Free()
+	}
+}
 
 // rawCodec passes messages through without decoding them.
 type rawCodec struct{}
@@ -18,6 +29,10 @@ func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return nil, fmt.Errorf("pass on a message: it is a %T", v)
 	}
+	if f.isPassed {
+		return nil, errors.New("pass on a message: it has been passed on before")
+	}
+	f.isPassed = true
 	return f.data, nil
 }
 

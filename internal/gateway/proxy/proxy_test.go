@@ -31,7 +31,7 @@ import (
 
 var _ encoding.CodecV2 = rawCodec{}
 
-func bytesOf(data ...byte) *frame { return &frame{mem.BufferSlice{mem.SliceBuffer(data)}} }
+func bytesOf(data ...byte) *frame { return &frame{data: mem.BufferSlice{mem.SliceBuffer(data)}} }
 
 // call makes a unary call and returns its error.
 func call(ctx context.Context, conn *grpc.ClientConn, method string, options ...grpc.CallOption) error {

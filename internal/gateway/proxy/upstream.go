@@ -29,11 +29,11 @@ func unreachable(err error) error {
 }
 
 // connection returns the connection to tridentd that belongs to this one.
-func (c *session) connection() (*grpc.ClientConn, error) {
+func (c *session) connection() (patient, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.upstream != nil {
-		return c.upstream, nil
+		return patient{c.upstream}, nil
 	}
 	conn, err := grpc.NewClient("passthrough:///tridentd",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx) }),
@@ -41,12 +41,17 @@ func (c *session) connection() (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: dialPause, Multiplier: 1.6, MaxDelay: time.Second}, MinConnectTimeout: dialTime}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
+		// A window that never changes, because gRPC would measure the connection with pings: two
+		// frames more for each call.
+		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(maxAnswer),
+		// A buffer that no connection keeps, and that takes several frames of an upload.
+		grpc.WithWriteBufferSize(writeBuffer), grpc.WithSharedWriteBuffer(true),
 		grpc.WithUserAgent("trident-gateway"))
 	if err != nil {
-		return nil, err
+		return patient{}, err
 	}
 	c.upstream = conn
-	return conn, nil
+	return patient{conn}, nil
 }
 
 // dial connects to tridentd, and has it started if it does not run. If that connection ends, a

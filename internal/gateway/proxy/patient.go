@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// againTime is how quickly a call has to fail to be repeated. A tridentd that could not be
+// reached for longer will not be reached at once.
+const againTime = 5 * time.Second
+
+// patient is a connection to tridentd that repeats a call once, if nothing of the call has been
+// passed on: a call may meet an idle tridentd in the moment in which that ends, and so the socket
+// that nobody serves any more. gRPC itself repeats the calls that tridentd has refused to begin.
+type patient struct{ *grpc.ClientConn }
+
+// Invoke implements grpc.ClientConnInterface.
+func (p patient) Invoke(ctx context.Context, method string, request, answer any, opts ...grpc.CallOption) error {
+	begin := time.Now()
+	var to peer.Peer // stays empty if the call was not passed on
+	err := p.ClientConn.Invoke(ctx, method, request, answer, append(opts[:len(opts):len(opts)], grpc.Peer(&to))...)
+	if to.Addr == nil && p.comesBack(ctx, err, begin) {
+		err = p.ClientConn.Invoke(ctx, method, request, answer, opts...)
+	}
+	return err
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (p patient) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	begin := time.Now()
+	stream, err := p.ClientConn.NewStream(ctx, desc, method, opts...)
+	if err != nil && p.comesBack(ctx, err, begin) {
+		stream, err = p.ClientConn.NewStream(ctx, desc, method, opts...)
+	}
+	return stream, err
+}
+
+// comesBack waits, after a call that began at begin and has failed because there was no
+// connection, until the next attempt to connect has ended. It reports whether that succeeded; at
+// once false after any other error.
+func (p patient) comesBack(ctx context.Context, err error, begin time.Time) bool {
+	if status.Code(err) != codes.Unavailable || ctx.Err() != nil || time.Since(begin) > againTime {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	connects := false
+	for {
+		state := p.GetState()
+		switch {
+		case state == connectivity.Ready:
+			return true
+		case state == connectivity.Shutdown, state == connectivity.TransientFailure && connects:
+			return false
+		case state == connectivity.Idle:
+			p.Connect()
+		case state == connectivity.Connecting:
+			connects = true
+		}
+		if !p.WaitForStateChange(ctx, state) {
+			return false
+		}
+	}
+}
