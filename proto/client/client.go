@@ -52,6 +52,10 @@ type (
 // maxMessage is the largest message, in bytes, that the client accepts.
 const maxMessage = 16 << 20
 
+// streamWindow is how many bytes a daemon can send ahead on one stream: enough for 20 MiB/s at
+// 50 ms.
+const streamWindow = 1 << 20
+
 // A Client calls the daemon of one host. It connects for its first call, and again after
 // a lost connection. Its methods may be called concurrently.
 type Client struct {
