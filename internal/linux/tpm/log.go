@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -27,6 +28,7 @@ const (
 	noAction        = 0x00000003
 	separator       = 0x00000004
 	bootServicesApp = 0x80000003
+	driverConfig    = 0x80000001
 	efiAction       = 0x80000007
 	authority       = 0x800000e0
 )
@@ -64,6 +66,28 @@ func (e Event) String() string {
 		name = "EV_EFI_VARIABLE_AUTHORITY"
 	}
 	return fmt.Sprintf("%s with the digest %s", name, e.Digest)
+}
+
+// variable returns the name and the value of the variable of the firmware that the event has
+// (UEFI_VARIABLE_DATA), or "" if its data have another form.
+func (e Event) variable() (name string, value []byte) {
+	in := &reader{rest: e.Data}
+	in.bytes(16) // GUID
+	characters, high := in.u32(), in.u32()
+	size, higher := in.u32(), in.u32()
+	if characters > uint32(len(e.Data)) {
+		return "", nil
+	}
+	wide := in.bytes(2 * characters) // UTF-16, little endian
+	value = in.bytes(size)
+	if in.err != nil || high|higher != 0 {
+		return "", nil
+	}
+	units := make([]uint16, characters)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(wide[2*i:])
+	}
+	return string(utf16.Decode(units)), value
 }
 
 // ParseFirmwareLog reads the log of the firmware in its binary form. A log without SHA-256

@@ -178,6 +178,16 @@ func (p *Program) Section(name string) (inner *Program, ok bool, err error) {
 
 // signers returns a digest of the certificates that each signature has, in their order.
 func (p *Program) signers() ([]Digest, error) {
+	all, err := p.signatures()
+	out := make([]Digest, len(all))
+	for i, certificates := range all {
+		out[i] = sha256.Sum256(certificates)
+	}
+	return out, err
+}
+
+// signatures returns the certificates that each signature has, in their order.
+func (p *Program) signatures() ([][]byte, error) {
 	if p.signed.size > maxSigned {
 		return nil, errkind.Errorf(errkind.TooLarge, "the signatures of an EFI program are larger than %d bytes", maxSigned)
 	}
@@ -185,7 +195,7 @@ func (p *Program) signers() ([]Digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Digest
+	var out [][]byte
 	for len(rest) >= certHeader {
 		size := binary.LittleEndian.Uint32(rest)
 		if size < certHeader || int64(size) > int64(len(rest)) {
@@ -203,8 +213,8 @@ func (p *Program) signers() ([]Digest, error) {
 	return out, nil
 }
 
-// certificates returns the digest of the certificates in a signature (RFC 2315, 9.1).
-func certificates(signature []byte) (Digest, error) {
+// certificates returns the certificates in a signature, one behind the other (RFC 2315, 9.1).
+func certificates(signature []byte) ([]byte, error) {
 	var outer struct {
 		Kind    asn1.ObjectIdentifier
 		Content asn1.RawValue `asn1:"explicit,tag:0"`
@@ -218,10 +228,10 @@ func certificates(signature []byte) (Digest, error) {
 		Signers      asn1.RawValue `asn1:"optional"`
 	}
 	if _, err := asn1.Unmarshal(signature, &outer); err != nil {
-		return Digest{}, err
+		return nil, err
 	}
 	if _, err := asn1.Unmarshal(outer.Content.Bytes, &inner); err != nil {
-		return Digest{}, err
+		return nil, err
 	}
-	return sha256.Sum256(inner.Certificates.Bytes), nil
+	return inner.Certificates.Bytes, nil
 }

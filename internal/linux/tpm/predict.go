@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -178,4 +179,52 @@ func (l Log) CheckPolicy(old, next Boot) error {
 		}
 	}
 	return nil
+}
+
+// KeepsPolicy reports whether PolicyRegister keeps its value in a boot with the programs of
+// next, after the boot of another system that the log has: if the firmware checks no
+// signatures, or if the certificates that have verified the programs of that system are those
+// that verify the programs of next. It returns false if the log does not say so, as after a boot
+// by shim, which has certificates of its own.
+func (l Log) KeepsPolicy(next Boot) (bool, error) {
+	enforced := false
+	var entries []Event // certificates that have verified a program
+	for _, e := range l.Events {
+		if e.Register != PolicyRegister {
+			continue
+		}
+		switch e.Type {
+		case driverConfig:
+			name, value := e.variable()
+			enforced = enforced || name == "SecureBoot" && bytes.Equal(value, []byte{1})
+		case authority:
+			entries = append(entries, e)
+		}
+	}
+	if !enforced && len(entries) == 0 {
+		return true, nil
+	}
+	verifies := make([]bool, len(entries))
+	for _, p := range []*Program{next.Loader, next.UKI} {
+		signatures, err := p.signatures()
+		if err != nil {
+			return false, err
+		}
+		i := slices.IndexFunc(entries, func(e Event) bool { return e.hasVerified(signatures) })
+		if i < 0 {
+			return false, nil
+		}
+		verifies[i] = true
+	}
+	return !slices.Contains(verifies, false), nil
+}
+
+// hasVerified reports whether e has one of the certificates in signatures.
+func (e Event) hasVerified(signatures [][]byte) bool {
+	const owner = 16 // bytes of a GUID, before the certificate (UEFI, EFI_SIGNATURE_DATA)
+	name, value := e.variable()
+	if name != "db" || len(value) <= owner {
+		return false
+	}
+	return slices.ContainsFunc(signatures, func(certificates []byte) bool { return bytes.Contains(certificates, value[owner:]) })
 }

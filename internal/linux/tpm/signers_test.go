@@ -114,3 +114,53 @@ func TestTheHashOfAProgramLeavesOutItsSignatures(t *testing.T) {
 		t.Error("a signature changes the hash")
 	}
 }
+
+// A live system that other certificates have verified leaves another value in register 7 than
+// the system that it installs.
+func TestRegister7IsKnownOnlyAfterALiveSystemOfTheSameSigner(t *testing.T) {
+	t.Parallel()
+	const config, authority = 0x80000001, 0x800000e0
+	const owner = "of sixteen bytes"
+	boot := func(signers ...string) tpm.Boot {
+		var table []byte
+		for _, s := range signers {
+			table = append(table, entry(2, signature(t, s))...)
+		}
+		return tpm.Boot{Loader: tpmtest.Open(t, signedWith(tpmtest.Loader("1"), table)), UKI: tpmtest.Open(t, signedWith(tpmtest.UKI("a"), table))}
+	}
+	off, on := tpmtest.Variable(config, "SecureBoot", "\x00"), tpmtest.Variable(config, "SecureBoot", "\x01")
+	vendor, other := tpmtest.Variable(authority, "db", owner+"vendor"), tpmtest.Variable(authority, "db", owner+"other")
+	short := vendor
+	short.Data = short.Data[:len(short.Data)-1]
+	for name, c := range map[string]struct {
+		log  []tpm.Event
+		next tpm.Boot
+		want bool
+	}{
+		"an empty log":                     {nil, boot("vendor"), true},
+		"no Secure Boot":                   {[]tpm.Event{off}, boot("vendor"), true},
+		"a log of an unknown form":         {[]tpm.Event{{Register: 7, Type: config, Data: []byte("SecureBoot")}}, boot("vendor"), true},
+		"another variable":                 {[]tpm.Event{off, tpmtest.Variable(config, "PK", "\x01")}, boot("vendor"), true},
+		"an unverified live system":        {[]tpm.Event{on}, boot("vendor"), false},
+		"the same certificate":             {[]tpm.Event{on, vendor}, boot("vendor"), true},
+		"the certificate among others":     {[]tpm.Event{on, vendor}, boot("leaf vendor root"), true},
+		"a second signature":               {[]tpm.Event{on, vendor}, boot("second", "vendor"), true},
+		"another certificate":              {[]tpm.Event{on, other}, boot("vendor"), false},
+		"a certificate more":               {[]tpm.Event{on, vendor, other}, boot("vendor"), false},
+		"shim":                             {[]tpm.Event{on, vendor, tpmtest.Variable(authority, "MokListRT", owner+"vendor")}, boot("vendor"), false},
+		"no signature":                     {[]tpm.Event{on, vendor}, boot(), false},
+		"an entry without a certificate":   {[]tpm.Event{on, tpmtest.Variable(authority, "db", owner)}, boot("vendor"), false},
+		"an entry that is cut off":         {[]tpm.Event{on, short}, boot("vendor"), false},
+		"a name longer than the event":     {[]tpm.Event{{Register: 7, Type: authority, Data: bytes.Repeat([]byte{0xff}, 40)}}, boot("vendor"), false},
+		"events of other registers do not": {[]tpm.Event{{Register: 4, Type: authority, Data: on.Data}}, boot("vendor"), true},
+	} {
+		got, err := tpm.Log{Events: c.log}.KeepsPolicy(c.next)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %t, %v", name, got, err)
+		}
+	}
+	broken := tpm.Boot{Loader: tpmtest.Open(t, signedWith(tpmtest.Loader("1"), make([]byte, 8))), UKI: boot().UKI}
+	if _, err := (tpm.Log{Events: []tpm.Event{on, vendor}}).KeepsPolicy(broken); errkind.Of(err) != errkind.Corrupt {
+		t.Errorf("a signature that does not fit: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package tpmtest
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -48,4 +49,17 @@ func SystemLog(l tpm.Log) []byte {
 		}
 	}
 	return []byte(out.String())
+}
+
+// Variable returns the event that measures a variable of the firmware into register 7: its data
+// have the form UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile, 10.2.6).
+func Variable(kind uint32, name, value string) tpm.Event {
+	le := binary.LittleEndian
+	data := le.AppendUint64(make([]byte, 16), uint64(len(name)))
+	data = le.AppendUint64(data, uint64(len(value)))
+	for _, c := range []byte(name) {
+		data = append(data, c, 0)
+	}
+	data = append(data, value...)
+	return tpm.Event{Register: tpm.PolicyRegister, Type: kind, Digest: sha256.Sum256(data), Data: data}
 }

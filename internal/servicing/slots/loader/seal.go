@@ -229,8 +229,8 @@ func (l *Loader) Seal(ctx context.Context, r *record.Run, c *hostconfig.Config) 
 	if r.State.Purpose == record.Installs && enc.RecoveryKeyURL == "" {
 		r.Logf(slog.LevelWarn, "copy the recovery key of the encrypted volumes from %s to a safe place before this system reboots", seal.File(r.ID))
 	}
-	if next.Interim {
-		r.Logf(slog.LevelInfo, "the TPM binds the encrypted volumes to register 4 after the first boot; until then to registers 7 and 11")
+	if next.Interim != nil {
+		r.Logf(slog.LevelInfo, "the TPM binds the encrypted volumes to registers %s after the first boot; until then to %s", to, next.Interim)
 	}
 	return nil
 }

@@ -23,8 +23,9 @@ type Bindings struct {
 	// the boot loader the kernel by another one, so that a power cut between the changes of
 	// both leads to such a boot. Only register 4 tells it from other boots.
 	Mixed []luks.Binding
-	// Interim is set if register 4 is left out, because nobody knows it before the first boot.
-	Interim bool
+	// Interim are the registers of All until the first boot, if nobody knows all registers of the
+	// configuration before it; else nil.
+	Interim Registers
 }
 
 // policies returns the digests of the policies of All, in hexadecimal.
@@ -47,8 +48,36 @@ func policiesOf(list []luks.Binding) []string {
 // Registers says which registers a configuration binds to.
 type Registers []int
 
-// interim returns the registers that stand in for LoaderRegister until the first boot.
-func interim() Registers { return Registers{tpm.PolicyRegister, tpm.UKIRegister} }
+// interims returns the sets of registers to one of which an installation binds volumes until the
+// first boot.
+func interims() []Registers {
+	return []Registers{{tpm.PolicyRegister, tpm.UKIRegister}, {tpm.UKIRegister}}
+}
+
+// interimFor returns the registers that stand in for to until the first boot with the programs
+// next, or nil if to can be predicted in the live system that runs. Register 4 cannot. Register 7
+// can if the live system was verified by the certificates that verify next.
+func (s *Sealer) interimFor(ctx context.Context, to Registers, next tpm.Boot) (Registers, error) {
+	if !to.has(tpm.LoaderRegister) && !to.has(tpm.PolicyRegister) {
+		return nil, nil
+	}
+	log, err := s.Chip.Log(ctx)
+	if errkind.Of(err) == errkind.Unsupported { // a firmware without a log
+		log, err = tpm.Log{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	keeps, err := log.KeepsPolicy(next)
+	switch {
+	case err != nil || keeps && !to.has(tpm.LoaderRegister):
+		return nil, err
+	case keeps:
+		return interims()[0], nil
+	default:
+		return interims()[1], nil
+	}
+}
 
 // ArePolicyAlone reports whether r has register 7 alone, which no update of a kernel changes.
 func (r Registers) ArePolicyAlone() bool {
@@ -74,14 +103,19 @@ func phases(add func(p tpm.Phases, isUnlock bool) error) error {
 
 // Predict returns the bindings of a slot with the programs next. old has the programs that
 // run; nil in an installation, where a live system runs. Then register 4 is unknown before the
-// first boot, and the bindings have registers 7 and 11 in its place. The error is of kind
-// Unsupported if a register cannot be predicted.
+// first boot, and so may be register 7; the bindings have those of [Bindings.Interim] instead. The
+// error is of kind Unsupported if a register cannot be predicted.
 func (s *Sealer) Predict(ctx context.Context, to Registers, old *tpm.Boot, next tpm.Boot) (Bindings, error) {
-	out := Bindings{Interim: old == nil && to.has(tpm.LoaderRegister)}
-	if out.Interim {
-		to = interim()
-	}
+	var out Bindings
 	var err error
+	if old == nil {
+		if out.Interim, err = s.interimFor(ctx, to, next); err != nil {
+			return out, err
+		}
+		if out.Interim != nil {
+			to = out.Interim
+		}
+	}
 	if out.All, err = s.predictBoot(ctx, to, old, next, false); err != nil || old == nil || !to.has(tpm.LoaderRegister) {
 		return out, err
 	}
@@ -213,7 +247,7 @@ func (s *Sealer) Opens(ctx context.Context, volumes []Volume, to Registers) (boo
 			return false, err
 		}
 		opens := false
-		for _, set := range []Registers{to, interim()} {
+		for _, set := range append(interims(), to) {
 			now, err := s.Chip.Registers(ctx, set...)
 			if err != nil {
 				return false, err

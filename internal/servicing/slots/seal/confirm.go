@@ -30,16 +30,12 @@ func (s *Sealer) Confirm(ctx context.Context, b Book, volumes []Volume, in slot.
 			return err
 		}
 		if e.Interim && !opened { // else a power cut has stopped complete
-			var before Bindings
-			if before, err = s.Running(ctx, interim()); err == nil {
-				opened, err = s.opened(ctx, v, before)
+			if opened, err = s.openedInterim(ctx, v); err != nil {
+				return err
 			}
 		}
-		if err == nil && !opened {
-			err = s.notOpened(ctx, v, in, to)
-		}
-		if err != nil {
-			return err
+		if !opened {
+			return s.notOpened(ctx, v, in, to)
 		}
 		if slices.Contains(e.Mixed, now.policies()[0]) {
 			continue // by the boot loader of the other slot: the next boot is by its own
@@ -57,6 +53,20 @@ func (s *Sealer) opened(ctx context.Context, v Volume, now Bindings) (bool, erro
 	head, err := s.Volumes.Header(ctx, v.Device)
 	_, ok := head.Bound(now.All[0])
 	return ok, err
+}
+
+// openedInterim is opened for the registers that an installation binds to until the first boot.
+func (s *Sealer) openedInterim(ctx context.Context, v Volume) (bool, error) {
+	for _, set := range interims() {
+		now, err := s.Running(ctx, set)
+		if err != nil {
+			return false, err
+		}
+		if opened, err := s.opened(ctx, v, now); opened || err != nil {
+			return opened, err
+		}
+	}
+	return false, nil
 }
 
 func (s *Sealer) notOpened(ctx context.Context, v Volume, in slot.Slot, set Registers) error {

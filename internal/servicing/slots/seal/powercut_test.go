@@ -335,11 +335,31 @@ func perSlot(to []int) int {
 	return 1
 }
 
+// byAnother makes the live system of w one with Secure Boot, whose programs another certificate
+// has verified than those of the installed system, so that register 7 has another value.
+func byAnother(w *world) *world {
+	const config = 0x80000001
+	w.chip.Measure(tpmtest.Variable(config, "SecureBoot", "\x01"))
+	return w
+}
+
 func TestPowerCutsWhileAnInstallationSeals(t *testing.T) {
 	t.Parallel()
+	for name, live := range map[string]func(*world) *world{
+		"of the same signer": func(w *world) *world { return w }, "of another signer": byAnother,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cutInstallation(t, live)
+		})
+	}
+}
+
+func cutInstallation(t *testing.T, live func(*world) *world) {
+	t.Helper()
 	each(t, func(t *testing.T, s setup) {
 		boot := tpmtest.NewBoot(t, "1", "a")
-		cuts(t, func(t *testing.T) *world { return newWorld(t, s) },
+		cuts(t, func(t *testing.T) *world { return live(newWorld(t, s)) },
 			func(w *world) error {
 				if !w.next.Valid() { // else the installed system runs
 					if err := w.install(boot); err != nil {

@@ -73,7 +73,7 @@ func (s *Sealer) seal(ctx context.Context, b Book, volumes []Volume, like record
 		if old := b.of(v.ID, e.Slot); old != nil && old.Own == e.Own {
 			e = *old
 		}
-		e.Interim, e.Mixed = to.Interim, union(e.Mixed, to.mixed())
+		e.Interim, e.Mixed = to.Interim != nil, union(e.Mixed, to.mixed())
 		if err := s.enroll(ctx, b, v, e, to, key); err != nil {
 			return fmt.Errorf("bind the volume %s to %s: %w", v.ID, e.Slot, err)
 		}
