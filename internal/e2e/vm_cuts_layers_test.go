@@ -5,8 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -30,14 +28,14 @@ func withCheck(config string, seconds int) string {
 	return config + fmt.Sprintf("health: {checks: [{name: healthy, systemdServices: [%s], timeoutSeconds: %d, runOn: [ab-update]}]}\n", osimage.HealthUnit, seconds)
 }
 
-// updateIsUndone updates to a system that is not healthy, cuts the power in one step forwards
-// and in one backwards, and then updates to a good system. config is the configuration of an
+// updateIsUndone updates to a system that is not healthy, cuts the power in a third of the
+// steps forwards and backwards, and then updates to a good system. config is the configuration of an
 // image, and check checks that a system runs with all its devices.
 func (g *guest) updateIsUndone(old, bad, good osimage.Image, config func(hostedImage) string, check func(osimage.Image)) {
 	g.t.Helper()
 	lap := stopwatch(g.t)
 	s := g.sweepUpdate(old, bad, func(i hostedImage) string { return withCheck(config(i), 5) }, good)
-	s.cutEach(append(cutsOfLanding(g.t, forwards(), 1), cutsOfLanding(g.t, backwards(), 1)...))
+	s.cutEach(append(cutsOfLanding(g.t, forwards()), cutsOfLanding(g.t, backwards())...))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	if op.Phase != operationsv1.Phase_PHASE_UNDONE {
@@ -118,9 +116,6 @@ func TestAVerifiedUpdateByGRUBIsUndoneDespitePowerCuts(t *testing.T) {
 	g.updateIsUndone(old, bad, good, hostedImage.verifiedRoot, g.checkVerifiedRoot)
 }
 
-// inRebuild are the steps of a rebuild that can be cut.
-var inRebuild = []string{"begin", "check", "partition", "add", "sync", "boot entries", "record"}
-
 // sweepRebuild is a rebuild of a machine that runs an image from slot A.
 func (g *guest) sweepRebuild(img osimage.Image) *sweep {
 	g.t.Helper()
@@ -147,7 +142,7 @@ func TestMirroredDisksAreInstalledAndRebuiltDespitePowerCuts(t *testing.T) {
 	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	lap("live system and image")
 	install := g.sweepInstall(img, hostedImage.mirrored)
-	install.cutEach(cutsOfLanding(t, doing("partition", "write", "configure", "boot files", "try", "health"), 1))
+	install.cutEach(cutsOfLanding(t, doing("partition", "write", "configure", "boot files", "try", "health")))
 	op := install.resume()
 	lap(fmt.Sprintf("installation settled: %v", op.Phase))
 	if op.Phase != operationsv1.Phase_PHASE_DONE {
@@ -167,7 +162,7 @@ func TestMirroredDisksAreInstalledAndRebuiltDespitePowerCuts(t *testing.T) {
 	g.redial()
 	lap("booted with an empty second disk")
 	rebuild := g.sweepRebuild(img)
-	rebuild.cutEach(cutsOfLanding(t, doing("partition", "add", "sync", "boot entries", "record"), 1))
+	rebuild.cutEach(cutsOfLanding(t, doing("partition", "add", "sync", "boot entries", "record")))
 	op = rebuild.resume()
 	lap(fmt.Sprintf("rebuild settled: %v", op.Phase))
 	if op.Phase != operationsv1.Phase_PHASE_DONE {
@@ -185,37 +180,4 @@ func TestMirroredDisksAreInstalledAndRebuiltDespitePowerCuts(t *testing.T) {
 	g.bootInstalled()
 	lap("booted without the first disk")
 	g.checkBooted(img)
-}
-
-// landingNumber is an environment variable that replaces the number in .ci/landing, to make
-// the cuts of another landing.
-const landingNumber = "TRIDENT_LANDING"
-
-// cutsOfLanding returns n of the cuts, in their order. A scenario has its turn in one of three
-// landings (package rotation), and its next turn makes the next n cuts.
-func cutsOfLanding(t *testing.T, all []cut, n int) (list []cut) {
-	t.Helper()
-	if os.Getenv(everyCut) == "all" {
-		return all
-	}
-	text := os.Getenv(landingNumber)
-	if text == "" {
-		data, err := os.ReadFile("../../.ci/landing")
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = string(data)
-	}
-	landing, err := strconv.Atoi(strings.TrimSpace(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := landing / 3 * n % len(all)
-	for i, c := range all {
-		if (i-first+len(all))%len(all) < n {
-			list = append(list, c)
-		}
-	}
-	t.Logf("cuts in %v, and in other landings in %v", list, all)
-	return list
 }

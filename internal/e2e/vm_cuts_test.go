@@ -20,12 +20,14 @@ import (
 	"github.com/trident-project/trident/internal/e2e/lab"
 	"github.com/trident-project/trident/internal/e2e/osimage"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/proto/client"
 )
 
-// everyCut is an environment variable. When it is 1, the sweeps cut the power in every
-// step; else in every third step, because each cut costs a boot of an emulated machine.
+// everyCut is an environment variable. When it is 1, most sweeps cut the power in every
+// step, and when it is all, all sweeps do; else they cut it in every third step, because
+// each cut costs a boot of an emulated machine.
 const everyCut = "TRIDENT_EVERY_CUT"
 
 // A cut is a moment of an operation in which the test cuts the power.
@@ -47,7 +49,7 @@ func cutsIn(phase operation.Phase, steps []string) (list []cut) {
 // cutsOfThisRun returns the cuts that this run makes, among them always the last one.
 func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 	t.Helper()
-	if os.Getenv(everyCut) == "1" {
+	if os.Getenv(everyCut) != "" {
 		return all
 	}
 	for i, c := range all {
@@ -59,12 +61,26 @@ func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 	return list
 }
 
-// The steps of an installation, and of an update into the other slot, grouped by the
-// sweeps that cut the power in them.
+// cutsOfLanding returns the cuts of a sweep that makes a third of them in each of its turns, by
+// the number of the landing.
+func cutsOfLanding(t *testing.T, all []cut) (list []cut) {
+	t.Helper()
+	for i, c := range all {
+		if hosttest.InRound(i) {
+			list = append(list, c)
+		}
+	}
+	t.Logf("cuts in %v, and with %s=all in %v", list, everyCut, all)
+	return list
+}
+
+// The steps of an installation, of an update into the other slot and of a rebuild, grouped by
+// the sweeps that cut the power in them.
 var (
 	whileWritten = []string{"begin", "management os", "image", "pre-servicing", "partition", "write", "post-provision"}
 	untilReboot  = []string{"configure", "post-configure", "labels", "seal", "boot files", "stage", "finalize", "try", "reboot"}
 	inTrial      = []string{"booted", "unlock", "settle", "health"}
+	inRebuild    = []string{"begin", "check", "partition", "add", "sync", "boot entries", "record"} // of arrays
 )
 
 // A sweep is one operation that loses its power in one step after the other.
@@ -107,7 +123,7 @@ func (s *sweep) readPlan(ctx context.Context, id string) {
 	s.id = id
 	for _, step := range op.GetSteps() {
 		s.plan = append(s.plan, step.Name)
-		if !slices.Contains(slices.Concat(whileWritten, untilReboot, inTrial), step.Name) {
+		if !slices.Contains(slices.Concat(whileWritten, untilReboot, inTrial, inRebuild), step.Name) {
 			s.t.Errorf("no sweep cuts the power in %q", step.Name)
 		}
 	}

@@ -33,6 +33,13 @@ func InTurnOf(n, rarity int) bool {
 	return n%every == landing()%every
 }
 
+// InRound is InTurn for the cuts of a scenario, which itself has its turn in one of three
+// successive landings: three runs that are three landings apart make all the cuts. So do runs
+// in the landings 3n, 3n+1 and 3n+2. TRIDENT_EVERY_CUT=all makes all cuts in one run.
+func InRound(n int) bool {
+	return os.Getenv(everyCut) == "all" || n%turns == (landing()+landing()/turns)%turns
+}
+
 // landing returns the number in .ci/landing of the module; 0 if there is no such file.
 var landing = sync.OnceValue(func() int {
 	dir, err := os.Getwd()

@@ -48,3 +48,27 @@ func TestARareCaseHasItsTurnOnce(t *testing.T) {
 		t.Error("not every third rare case runs with all others")
 	}
 }
+
+// Whichever landings of three are those of a scenario: three runs make each cut once.
+func TestThreeRunsOfAScenarioMakeEachCutOnce(t *testing.T) {
+	old := landing
+	defer func() { landing = old }()
+	for _, landings := range [][]int{{0, 3, 6}, {7, 10, 13}, {5, 8, 11}, {3, 4, 5}, {9, 10, 11}} {
+		for n := range 7 {
+			ran := 0
+			for _, l := range landings {
+				landing = func() int { return l }
+				t.Setenv(everyCut, "1")
+				if InRound(n) {
+					ran++
+				}
+				if t.Setenv(everyCut, "all"); !InRound(n) {
+					t.Errorf("cut %d is not made with all others", n)
+				}
+			}
+			if ran != 1 {
+				t.Errorf("cut %d is made %d times in the landings %v", n, ran, landings)
+			}
+		}
+	}
+}
