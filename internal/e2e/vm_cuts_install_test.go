@@ -103,7 +103,7 @@ func installGoesOn(t *testing.T, cuts []cut) {
 	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	lap("live system and image")
 	s := g.sweepInstall(img, hostedImage.allScripts)
-	s.cutEach(cutsOfThisRun(t, cuts))
+	s.cutEach(cutsOfLanding(t, cuts))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	if op.Phase != operationsv1.Phase_PHASE_DONE {
@@ -119,7 +119,7 @@ func TestAFailedInstallationIsUndoneDespitePowerCuts(t *testing.T) {
 	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	lap("live system and image")
 	s := g.sweepInstall(img, hostedImage.failsLate)
-	s.cutEach(cutsOfThisRun(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
+	s.cutEach(cutsOfLanding(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	g.checkNotInstalled(op, "exit status 7")
@@ -146,7 +146,7 @@ func TestAnUnhealthyInstallationIsUndoneDespitePowerCuts(t *testing.T) {
 	lap("live system and image")
 	s := g.sweepInstall(bad, hostedImage.soonUnhealthy)
 	s.boot = nil // all of it is in what was installed
-	s.cutEach(cutsOfThisRun(t, undoing("health", "reboot", "try", "finalize", "boot files", "seal", "image", "begin")))
+	s.cutEach(cutsOfLanding(t, undoing("health", "reboot", "try", "finalize", "boot files", "seal", "image", "begin")))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	g.checkNotInstalled(op, "Failed health check(s) during")

@@ -25,9 +25,9 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// everyCut is an environment variable. When it is 1, most sweeps cut the power in every
-// step, and when it is all, all sweeps do; else they cut it in every third step, because
-// each cut costs a boot of an emulated machine.
+// everyCut is an environment variable. When it is all, the sweeps cut the power in every step;
+// else in every third step, because each cut costs a boot of an emulated machine. When it is
+// 1, the sweeps of cutsOfThisRun alone cut it in every step.
 const everyCut = "TRIDENT_EVERY_CUT"
 
 // A cut is a moment of an operation in which the test cuts the power.
@@ -61,8 +61,8 @@ func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 	return list
 }
 
-// cutsOfLanding returns the cuts of a sweep that makes a third of them in each of its turns, by
-// the number of the landing.
+// cutsOfLanding returns a third of the cuts of a sweep by the number of the landing, so that
+// the next turns of the sweep make the others.
 func cutsOfLanding(t *testing.T, all []cut) (list []cut) {
 	t.Helper()
 	for i, c := range all {

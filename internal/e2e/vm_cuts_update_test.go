@@ -106,7 +106,7 @@ func (g *guest) updateUndisturbed(old, img osimage.Image) {
 }
 
 // One update loses its power in one step after the other, and succeeds. Two halves, each
-// shorter than eight minutes with TRIDENT_EVERY_CUT=1.
+// shorter than eight minutes with TRIDENT_EVERY_CUT=all.
 func TestAnUpdateResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) {
 	t.Parallel()
 	updateGoesOn(t, doing(whileWritten...))
@@ -123,7 +123,7 @@ func updateGoesOn(t *testing.T, cuts []cut) {
 	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	lap("installed machine and image")
 	s := g.sweepUpdate(old, next, hostedImage.allScripts)
-	s.cutEach(cutsOfThisRun(t, cuts))
+	s.cutEach(cutsOfLanding(t, cuts))
 	lap("all cuts")
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
@@ -137,7 +137,7 @@ func TestAnUpdateIsKeptOrUndoneAfterPowerCutsInItsTrial(t *testing.T) {
 	g := installedGuest(t)
 	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	lap("installed machine and image")
-	for _, c := range cutsOfThisRun(t, doing(inTrial...)) {
+	for _, c := range cutsOfLanding(t, doing(inTrial...)) {
 		s := g.sweepUpdate(old, next, hostedImage.allScripts)
 		s.cutEach([]cut{c})
 		op := s.resume()
@@ -163,7 +163,7 @@ func TestAFailedUpdateIsUndoneDespitePowerCuts(t *testing.T) {
 	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	lap("installed machine and image")
 	s := g.sweepUpdate(old, next, hostedImage.failsLate)
-	s.cutEach(cutsOfThisRun(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
+	s.cutEach(cutsOfLanding(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)
@@ -182,7 +182,7 @@ func TestAFailedTrialIsUndoneDespitePowerCuts(t *testing.T) {
 	lap("installed machine and image")
 	good := buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	s := g.sweepUpdate(old, bad, hostedImage.soonUnhealthy, good)
-	s.cutEach(cutsOfThisRun(t, undoing("reboot", "try", "finalize", "stage", "boot files", "seal", "partition", "begin")))
+	s.cutEach(cutsOfLanding(t, undoing("reboot", "try", "finalize", "stage", "boot files", "seal", "partition", "begin")))
 	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)
