@@ -40,7 +40,7 @@ func TestAnInstalledHostIsReset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{"    remove /etc/", "1 rollbacks are not possible", "  image: ", "  storage: "} {
+		for _, text := range []string{"    remove /etc/", "can roll back: 1", "  image: ", "  storage: "} {
 			if !strings.Contains(p.String(), text) {
 				t.Errorf("the plan lacks %q:\n%s", text, p)
 			}

@@ -199,7 +199,7 @@ func TestThePlanOfAResetSaysWhatIsLostAndWhatStays(t *testing.T) {
 		if got := strings.Join(kinds, " "); got != want {
 			t.Errorf("effects %s, want %s", got, want)
 		}
-		for _, text := range []string{"remove /etc/app.conf", "record the host as not provisioned", "2 rollbacks are not possible", "What stays:", "Trident itself", "scripts:"} {
+		for _, text := range []string{"remove /etc/app.conf", "record the host as not provisioned", "can roll back: 2", "What stays:", "Trident itself", "scripts:"} {
 			if !strings.Contains(p.String(), text) {
 				t.Errorf("the plan lacks %q:\n%s", text, p)
 			}

@@ -85,7 +85,7 @@ func (s *Service) forgotten(ctx context.Context, _ *opRun) error {
 func forgets(p *planned) []change.Effect {
 	var out change.Effects
 	if p.rollbacks > 0 {
-		out.Add("forget-rollbacks", "", "forget the earlier states of the host: %d rollbacks are not possible any more", p.rollbacks)
+		out.Add("forget-rollbacks", "", "forget the earlier states to which the host can roll back: %d", p.rollbacks)
 	}
 	out.Add("forget-configuration", "", "record the host as not provisioned")
 	return out
