@@ -7,6 +7,7 @@ import (
 	"path"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/slot"
 )
@@ -26,7 +27,7 @@ func newBase(h Host, e esp) base {
 
 // onESP opens the ESP of h while use runs.
 func (h Host) onESP(ctx context.Context, use func(base) error) error {
-	if err := ended(ctx); err != nil {
+	if err := interrupt.Err(ctx); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(h.ESP)

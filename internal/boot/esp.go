@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // esp is the mounted ESP. It is a FAT: it has no links, upper and lower case are the same,
@@ -131,7 +132,7 @@ func (e esp) copy(name string, f file) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	n, err := io.Copy(out, &cancelled{e.ctx, io.LimitReader(in, f.size+1)})
+	n, err := io.Copy(out, interrupt.Reader(e.ctx, io.LimitReader(in, f.size+1)))
 	if err != nil {
 		return err
 	}
@@ -139,27 +140,6 @@ func (e esp) copy(name string, f file) (err error) {
 		return errkind.Errorf(errkind.Corrupt, "read %d bytes of %s, which has %d", n, f.name, f.size)
 	}
 	return out.Sync()
-}
-
-type cancelled struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (c *cancelled) Read(p []byte) (int, error) {
-	if err := ended(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.Reader.Read(p)
-}
-
-// ended returns the error of a context that has ended, with its kind, or nil.
-func ended(ctx context.Context) error {
-	err := ctx.Err()
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errkind.With(errkind.Timeout, err)
-	}
-	return errkind.With(errkind.Cancelled, err)
 }
 
 // same reports whether name has the content of f.

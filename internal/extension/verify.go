@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -150,27 +151,11 @@ func checkHash(ctx context.Context, file, want string) error {
 // hashIs is checkHash for an open file.
 func hashIs(ctx context.Context, r io.Reader, file, want string) error {
 	h := sha512.New384()
-	if _, err := io.CopyBuffer(h, interruptible{ctx, r}, make([]byte, 256<<10)); err != nil {
+	if _, err := io.CopyBuffer(h, interrupt.Reader(ctx, r), make([]byte, 256<<10)); err != nil {
 		return fmt.Errorf("hash %s: %w", file, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		return errkind.Errorf(errkind.Corrupt, "SHA-384 is %s, not %s", got, want)
 	}
 	return nil
-}
-
-// interruptible reads until its context ends.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (i interruptible) Read(b []byte) (int, error) {
-	switch err := i.ctx.Err(); {
-	case errors.Is(err, context.DeadlineExceeded):
-		return 0, errkind.With(errkind.Timeout, err)
-	case err != nil:
-		return 0, errkind.With(errkind.Cancelled, err)
-	}
-	return i.r.Read(b)
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // Magic begins each placeholder. After it come the path between two colons, and characters #
@@ -198,7 +199,7 @@ func padded(content []byte, size int) []byte {
 func (p *Plan) Copy(ctx context.Context, w io.Writer, image io.ReaderAt, size int64) error {
 	at := int64(0)
 	through := func(end int64) error {
-		n, err := io.Copy(w, &interruptible{ctx, io.NewSectionReader(image, at, end-at)})
+		n, err := io.Copy(w, interrupt.Reader(ctx, io.NewSectionReader(image, at, end-at)))
 		if err == nil && n < end-at {
 			err = fmt.Errorf("read the image at byte %d: %w", at+n, io.ErrUnexpectedEOF)
 		}
@@ -224,17 +225,4 @@ func (p *Plan) Apply(image io.WriterAt) error {
 		}
 	}
 	return nil
-}
-
-// interruptible fails when its context ends.
-type interruptible struct {
-	ctx  context.Context
-	from io.Reader
-}
-
-func (r *interruptible) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.from.Read(p)
 }
