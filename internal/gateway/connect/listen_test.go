@@ -207,7 +207,7 @@ func TestConnectionsAreHandedOutByHost(t *testing.T) {
 		t.Errorf("%+v, %v", two, err)
 	}
 	for _, want := range []string{"one", "three"} {
-		if got, err := m.Accept(t.Context()); err != nil || got.Identity != want {
+		if got, err := m.Accept(soon(t)); err != nil || got.Identity != want {
 			t.Errorf("%q, %v; want %s", got.Identity, err, want)
 		}
 	}
@@ -329,12 +329,20 @@ func TestACallThatGivesUpLosesNoConnection(t *testing.T) {
 		if err := <-result; err == nil {
 			continue
 		}
-		c, err := m.Accept(t.Context())
+		c, err := m.Accept(soon(t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = c.Close()
 	}
+}
+
+// soon returns a context for a call that ends soon on a machine that works.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 func TestAPeerThatIsNotAHostIsRefusedWithAReason(t *testing.T) {
@@ -376,15 +384,22 @@ func TestAPeerThatIsNotAHostIsRefusedWithAReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := meet(t, client.WithHandshakes(300*time.Millisecond, 4))
+			limit := time.Hour
+			if strings.Contains(c.want, "within 300ms") {
+				limit = 300 * time.Millisecond
+			}
+			m := meet(t, client.WithHandshakes(limit, 4))
 			c.peer(m)
 			if line := <-m.log; !strings.Contains(line, c.want) || !strings.Contains(line, "peer=127.0.0.1:") || !strings.Contains(line, "a connection is refused") {
 				t.Errorf("%s\n\tand want %s", line, c.want)
 			}
+			if limit < time.Minute { // which is too short for a host on a busy machine
+				return
+			}
 			if _, err := m.dial("two", nil); err != nil {
 				t.Error(err)
 			}
-			if got, err := m.Accept(t.Context()); err != nil || got.Identity != "two" {
+			if got, err := m.Accept(soon(t)); err != nil || got.Identity != "two" {
 				t.Errorf("%q, %v", got.Identity, err)
 			}
 		})
@@ -409,7 +424,7 @@ func TestUnfinishedHandshakesAreBounded(t *testing.T) {
 	if _, err := m.dial("one", nil); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := m.Accept(t.Context()); err != nil || c.Identity != "one" {
+	if c, err := m.Accept(soon(t)); err != nil || c.Identity != "one" {
 		t.Fatal(err)
 	}
 	for range 7 {
@@ -450,7 +465,7 @@ func TestAHostIsNamedByItsCertificate(t *testing.T) {
 	if _, err := m.dial("refuse-not", nil); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := m.Accept(t.Context()); err != nil || c.Identity != "-not" {
+	if c, err := m.Accept(soon(t)); err != nil || c.Identity != "-not" {
 		t.Error(c.Identity, err)
 	}
 }
@@ -500,7 +515,7 @@ func TestAClosedListenerEndsItsCalls(t *testing.T) {
 			t.Error("a connection is still open")
 		}
 	}
-	if _, err := m.Accept(t.Context()); client.Kind(err) != client.KindCancelled {
+	if _, err := m.Accept(soon(t)); client.Kind(err) != client.KindCancelled {
 		t.Error(err)
 	}
 }
