@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -268,7 +270,7 @@ func TestFaultsOfCommandsThatHandleTheHost(t *testing.T) {
 	fleet(t, map[string]*clienttest.Config{"a": c.config(), "old": {Version: "1"}})
 	for args, want := range map[string]string{
 		"capture e0 --host a --filter tcp":                                  "line 1 is not an instruction",
-		"mount //n/x /srv/x --host a --username u --password-file /missing": "mount //n/x on /srv/x: read --password-file",
+		"mount //n/x /srv/x --host a --username u --password-file /missing": "mount /srv/x: read --password-file",
 		"logs --host old":                      "read the journal",
 		"dmesg --host old":                     "read the log of the kernel",
 		"events --host old":                    "read the events",
@@ -284,6 +286,23 @@ func TestFaultsOfCommandsThatHandleTheHost(t *testing.T) {
 		if code == 0 || stdout != "" || !strings.Contains(stderr, want) || len(c.asked()) != 0 {
 			t.Errorf("%s: exit code %d\n%s%s", args, code, stdout, stderr)
 		}
+	}
+}
+
+// refusing is a host that refuses each mount in the words of the daemon.
+type refusing struct {
+	machinev1.UnimplementedMountServiceServer
+}
+
+func (refusing) Mount(_ context.Context, in *machinev1.MountRequest) (*machinev1.MountResponse, error) {
+	return nil, status.Errorf(codes.AlreadyExists, "mount %s: /dev/sdb1 is mounted there", in.GetWhere())
+}
+
+func TestARefusedMountSaysOnceWhatFailed(t *testing.T) {
+	fleet(t, map[string]*clienttest.Config{"a": {Control: clienttest.Control{Mounts: refusing{}}}})
+	code, _, stderr := trident(t, "host", "mount", "nas:/x", "/Mnt/x", "--host", "a")
+	if code == 0 || !strings.Contains(stderr, "mount /Mnt/x: /dev/sdb1 is mounted there") || strings.Count(stderr, "mount /Mnt/x") != 1 {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
 

@@ -39,11 +39,11 @@ func Interrupted(ctx context.Context, err error) error {
 	return cause
 }
 
-// failedTo returns err with doing ("roll back the host") in front, in place of the shorter
-// verb of a service ("roll back").
+// failedTo returns err with doing ("roll back the host") in front, in place of the same or the
+// shorter words of a service ("roll back").
 func failedTo(doing string, err error) error {
 	said := fmt.Errorf("%s: %w", doing, err)
-	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", verb+" ") {
+	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", strings.ToLower(verb)+" ") {
 		return restated{doing + ": " + cause, said}
 	}
 	return said

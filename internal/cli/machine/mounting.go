@@ -67,7 +67,7 @@ devices (nosuid, nodev). Folders that the host itself needs are refused.`,
 const maxPassword = 4096
 
 func mount(ctx context.Context, o *mountOptions) error {
-	doing := fmt.Sprintf("mount %s on %s", o.what, o.where)
+	doing := "mount " + o.where // as the daemon says it, see command.Print
 	in := &machinev1.MountRequest{What: o.what, Where: o.where, Type: o.fsType, Options: o.options, Persistent: o.persistent}
 	if o.username != "" {
 		password, err := readPassword(ctx, o.passwordFile)
