@@ -380,7 +380,7 @@ func TestAListenerThatDropsConnectionsIsLeftAlone(t *testing.T) {
 func TestAListenerThatHangsInTheHandshakeIsGivenUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.listenAgain() // accepts by the kernel alone, and says nothing
+	r.listenAgain()                           // accepts by the kernel alone, and says nothing
 	r.agent.dialTime = 500 * time.Millisecond // a busy machine connects within this time
 	if _, err := r.agent.dial(t.Context()); errkind.Of(err) != errkind.TLS || !strings.Contains(err.Error(), "no answer within 500ms") {
 		t.Error(err)
