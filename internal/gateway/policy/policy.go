@@ -11,14 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/config"
 	"github.com/trident-project/trident/internal/gateway/identity"
-	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/gateway/token"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
@@ -57,31 +55,14 @@ func (s *Source) Allow(who, method string, now time.Time) error {
 		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("call a method for %s: %w", who, err)),
 			"correct /etc/trident/gateway.yaml on the host; trident-gateway check says what is wrong with it")
 	}
-	set, err := Rights(policy, tokens, who, "", now)
+	if policy.IsRevoked(who, "") {
+		return errkind.Errorf(errkind.Denied, "call a method for %s: this identity is revoked", who)
+	}
+	set, err := tokens.Rights(who, policy.Rights(who), now)
 	if err != nil {
 		return fmt.Errorf("call a method for %s: %w", who, err)
 	}
 	return set.Check(who, method)
-}
-
-// Rights returns the rights of an identity now: those of the grants, and those of its token. The
-// error is of kind Denied: the identity or the serial number of its certificate, which may be
-// empty, is revoked, or the identity is of a token that is not valid.
-func Rights(p *config.Policy, tokens *token.List, who, serial string, now time.Time) (rights.Set, error) {
-	if p.IsRevoked(who, serial) {
-		return 0, errkind.Errorf(errkind.Denied, "this identity is revoked")
-	}
-	set := p.Rights(who)
-	name, ok := strings.CutPrefix(who, "token:")
-	if !ok {
-		return set, nil
-	}
-	t, ok := tokens.Named(name)
-	if !ok || t.State(now) != "valid" {
-		return 0, errkind.Errorf(errkind.Denied, "there is no valid token of this name")
-	}
-	own, err := rights.Parse(t.Rights)
-	return set | own, err
 }
 
 // current returns the policy as the files have it now.

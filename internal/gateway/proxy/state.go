@@ -14,7 +14,6 @@ import (
 	"github.com/trident-project/trident/internal/gateway/config"
 	"github.com/trident-project/trident/internal/gateway/identity"
 	"github.com/trident-project/trident/internal/gateway/password"
-	"github.com/trident-project/trident/internal/gateway/policy"
 	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/gateway/token"
 	"github.com/trident-project/trident/internal/linux/regfile"
@@ -196,10 +195,10 @@ func (s *state) find(text string, now time.Time) (*login, error) {
 
 // rightsOf returns the rights of a login now; none if it is not valid any more.
 func (s *state) rightsOf(l *login, now time.Time) rights.Set {
-	if l.cert != nil && now.After(l.cert.NotAfter) || l.session != nil && !l.session.IsValid(s.passphrases, now) {
+	if s.policy.IsRevoked(l.who, l.serial) || l.cert != nil && now.After(l.cert.NotAfter) || l.session != nil && !l.session.IsValid(s.passphrases, now) {
 		return 0
 	}
-	set, err := policy.Rights(s.policy, s.tokens, l.who, l.serial, now)
+	set, err := s.tokens.Rights(l.who, s.policy.Rights(l.who), now)
 	if err != nil {
 		return 0
 	}

@@ -50,7 +50,9 @@ type Token struct {
 }
 
 // Identity returns the identity of a caller with this token.
-func (t Token) Identity() string { return "token:" + t.Name }
+func (t Token) Identity() string { return identityKind + t.Name }
+
+const identityKind = "token:"
 
 // State returns "valid", "expired" or "revoked".
 func (t Token) State(now time.Time) string {
@@ -196,6 +198,21 @@ func (l *List) Named(name string) (Token, bool) {
 		return Token{}, false
 	}
 	return l.Tokens[i], true
+}
+
+// Rights returns the rights of an identity now: granted, and those of its token if it is of one. It
+// fails with Denied if the identity is of a token that is not valid.
+func (l *List) Rights(who string, granted rights.Set, now time.Time) (rights.Set, error) {
+	name, ok := strings.CutPrefix(who, identityKind)
+	if !ok {
+		return granted, nil
+	}
+	t, ok := l.Named(name)
+	if !ok || t.State(now) != "valid" {
+		return 0, errkind.Errorf(errkind.Denied, "there is no valid token of this name")
+	}
+	own, err := rights.Parse(t.Rights)
+	return granted | own, err
 }
 
 func hash(text string) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/rights"
 	"github.com/trident-project/trident/internal/gateway/token"
 )
 
@@ -69,6 +70,31 @@ func TestATokenIsFoundUntilItExpiresOrIsRevoked(t *testing.T) {
 	}
 	if _, ok := l.Named("nobody"); ok {
 		t.Error("there is nobody")
+	}
+}
+
+func TestTheRightsOfATokenCountWhileItIsValid(t *testing.T) {
+	var l token.List
+	add(t, &l, "ci", time.Hour)
+	read, err := rights.Parse([]string{"read"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operate, err := rights.Parse([]string{"operate"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		who  string
+		at   time.Time
+		want rights.Set
+	}{
+		{"token:ci", now, read | operate}, {"dns:ci", now, operate}, {"token:ci", now.Add(time.Hour), 0}, {"token:other", now, 0}, {"token:", now, 0},
+	} {
+		got, err := l.Rights(tt.who, operate, tt.at)
+		if got != tt.want || (tt.want == 0) != (errkind.Of(err) == errkind.Denied) || tt.want != 0 && err != nil {
+			t.Errorf("%s at %s: %s, %v", tt.who, tt.at, got, err)
+		}
 	}
 }
 
