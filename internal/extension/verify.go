@@ -2,8 +2,6 @@ package extension
 
 import (
 	"context"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +12,6 @@ import (
 	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/hostinfo"
-	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -150,11 +147,11 @@ func checkHash(ctx context.Context, file, want string) error {
 
 // hashIs is checkHash for an open file.
 func hashIs(ctx context.Context, r io.Reader, file, want string) error {
-	h := sha512.New384()
-	if _, err := io.CopyBuffer(h, interrupt.Reader(ctx, r), make([]byte, 256<<10)); err != nil {
+	got, err := regfile.SHA384(ctx, r)
+	if err != nil {
 		return fmt.Errorf("hash %s: %w", file, err)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+	if got != want {
 		return errkind.Errorf(errkind.Corrupt, "SHA-384 is %s, not %s", got, want)
 	}
 	return nil

@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // An Opened is an image that a handle holds.
@@ -181,18 +180,10 @@ func receiveAll(ctx context.Context, w io.Writer, next func(context.Context) ([]
 
 // matches returns the SHA-384 of r, which must be want unless that is empty.
 func matches(ctx context.Context, r io.Reader, want string) (string, error) {
-	h := sha512.New384()
-	for {
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("hash the received bytes: %w", context.Cause(ctx))
-		}
-		if _, err := io.CopyN(h, r, 16<<20); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return "", fmt.Errorf("hash the received bytes: %w", err)
-		}
+	got, err := regfile.SHA384(ctx, r)
+	if err != nil {
+		return "", fmt.Errorf("hash the received bytes: %w", err)
 	}
-	got := hex.EncodeToString(h.Sum(nil))
 	if want != "" && !strings.EqualFold(want, got) {
 		return "", errkind.Errorf(errkind.Corrupt, "its SHA-384 is %s, and should be %s", got, strings.ToLower(want))
 	}

@@ -1,4 +1,4 @@
-// Package regfile opens regular files that a user has named as a source, and refuses
+// Package regfile opens and hashes regular files that a user has named as a source, and refuses
 // everything else: an open of a FIFO waits for a writer, an open of some devices has an
 // effect (a watchdog starts), and a read of other devices never ends.
 //
