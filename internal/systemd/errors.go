@@ -3,6 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path"
 
 	"github.com/godbus/dbus/v5"
@@ -39,6 +40,15 @@ func callError(ctx context.Context, verb, unit string, err error) error {
 		kind = kindOf(e.Name)
 	}
 	return errkind.Errorf(kind, "%s %s: %w", verb, unit, err)
+}
+
+// OrAbsent returns err of the kind Precondition, with a hint, if a method of [Bus] failed because
+// the host has no systemd: Unavailable would have clients call again, in vain.
+func OrAbsent(err error) error {
+	if errkind.Of(err) != errkind.Unavailable || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errkind.WithHint(errkind.With(errkind.Precondition, err), "the host needs systemd for this, as PID 1 and reachable by D-Bus")
 }
 
 // kindOf returns the kind for the name of a D-Bus error, of systemd

@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -67,7 +68,24 @@ func (l Logind) call(ctx context.Context, verb, what, method string, args []any,
 	if answer.Err == nil {
 		return answer.Store(results...)
 	}
+	if e, ok := errors.AsType[dbus.Error](answer.Err); ok && ctx.Err() == nil && isNotStarted(e.Name) {
+		return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "%s %s: systemd-logind does not start: %w", verb, what, answer.Err),
+			"see systemctl status systemd-logind.service on the host")
+	}
 	return callError(ctx, verb, what, answer.Err)
+}
+
+// isNotStarted reports whether the name of a D-Bus error says that the message bus, or systemd
+// on its behalf, could not start the service that was called (the D-Bus Specification, Starting
+// Services).
+func isNotStarted(name string) bool {
+	switch name {
+	case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.TimedOut",
+		"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.LoadFailed",
+		"org.freedesktop.systemd1.BadUnitSetting", "org.freedesktop.systemd1.JobFailed":
+		return true
+	}
+	return strings.HasPrefix(name, "org.freedesktop.DBus.Error.Spawn.")
 }
 
 func (l Logind) connect(ctx context.Context) (*dbus.Conn, error) {

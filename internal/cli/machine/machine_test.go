@@ -1,10 +1,12 @@
 package machine
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -164,5 +166,24 @@ func TestSpansHaveTwoUnits(t *testing.T) {
 		if got := span(d); got != want {
 			t.Errorf("%d is %s, want %s", d, got, want)
 		}
+	}
+}
+
+func TestSocketsAndProcessesCanBeWatched(t *testing.T) {
+	a, _, _ := commandtest.New()
+	var got []*watchOptions
+	for _, args := range [][]string{{"--watch", "--interval", "3s"}, {"--watch", "--interval", "1ms"}, nil} {
+		sockets := newNetstatCommand(a, func(_ context.Context, o *netstatOptions) error { got = append(got, &o.watchOptions); return nil })
+		all := newProcessesCommand(a, func(_ context.Context, o *processesOptions) error { got = append(got, &o.watchOptions); return nil })
+		for _, cmd := range []*cobra.Command{sockets, all} {
+			cmd.SetArgs(args)
+			cmd.SilenceErrors, cmd.SilenceUsage = true, true
+			if err := cmd.ExecuteContext(t.Context()); (err != nil) != (len(args) == 3 && args[2] == "1ms") {
+				t.Errorf("%s %q: %v", cmd.Name(), args, err)
+			}
+		}
+	}
+	if len(got) != 4 || !got[0].watch || !got[1].watch || got[0].interval != 3*time.Second || got[2].watch || got[3].watch {
+		t.Errorf("%+v", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 )
 
 type netstatOptions struct {
+	watchOptions
 	app            *command.App
 	tcp, udp, unix bool
 	listening      bool
@@ -28,10 +29,17 @@ func newNetstatCommand(a *command.App, run func(context.Context, *netstatOptions
 		Short: "List the sockets of the host, by default those of TCP and UDP",
 		Example: `  trident host netstat
   trident host netstat --listening --processes
+  trident host netstat --tcp --watch
   trident host netstat --unix --output json`,
 		Args: command.Exactly(),
-		RunE: command.Run(run, o),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(cmd, a); err != nil {
+				return err
+			}
+			return run(cmd.Context(), o)
+		},
 	}
+	o.addFlags(cmd.Flags())
 	cmd.Flags().BoolVarP(&o.tcp, "tcp", "t", false, "only sockets of the protocols that are given: TCP")
 	cmd.Flags().BoolVarP(&o.udp, "udp", "u", false, "… UDP")
 	cmd.Flags().BoolVarP(&o.unix, "unix", "x", false, "… unix")
@@ -66,10 +74,14 @@ func (o *netstatOptions) request() *machinev1.ListSocketsRequest {
 }
 
 func netstat(ctx context.Context, o *netstatOptions) error {
-	return command.Print(ctx, o.app, "list the sockets of the host", func(c *client.Client) (*machinev1.ListSocketsResponse, error) {
-		all, err := c.Sockets(ctx, o.request())
-		return &machinev1.ListSocketsResponse{Sockets: all}, err
-	}, func(w *terminal.Table, all *machinev1.ListSocketsResponse) { o.write(w, all) })
+	return view[*machinev1.ListSocketsResponse]{
+		doing: "list the sockets of the host",
+		ask: func(ctx context.Context, c *client.Client) (*machinev1.ListSocketsResponse, error) {
+			all, err := c.Sockets(ctx, o.request())
+			return &machinev1.ListSocketsResponse{Sockets: all}, err
+		},
+		write: func(w *terminal.Table, all, _ *machinev1.ListSocketsResponse, _ bool) { o.write(w, all) },
+	}.run(ctx, o.app, &o.watchOptions)
 }
 
 func (o *netstatOptions) write(w *terminal.Table, all *machinev1.ListSocketsResponse) {

@@ -16,6 +16,7 @@ import (
 )
 
 type processesOptions struct {
+	watchOptions
 	app   *command.App
 	order order
 }
@@ -43,21 +44,32 @@ func newProcessesCommand(a *command.App, run func(context.Context, *processesOpt
 Threads of the kernel are only listed with --output wide, json and yaml.`,
 		Example: `  trident host processes
   trident host processes --sort memory
+  trident host processes --sort cpu --watch
   trident host processes --output wide`,
 		Args: command.Exactly(),
-		RunE: command.Run(run, o),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(cmd, a); err != nil {
+				return err
+			}
+			return run(cmd.Context(), o)
+		},
 	}
+	o.addFlags(cmd.Flags())
 	cmd.Flags().Var(&o.order, "sort", "the column to sort by: pid, or with the largest first cpu or memory")
 	command.CompleteFlag(cmd, "sort", "pid", "cpu", "memory")
 	return cmd
 }
 
 func processes(ctx context.Context, o *processesOptions) error {
-	return command.Print(ctx, o.app, "list the processes of the host", func(c *client.Client) (*machinev1.ListProcessesResponse, error) {
-		all, err := c.Processes(ctx)
-		o.sort(all)
-		return &machinev1.ListProcessesResponse{Processes: all}, err
-	}, func(w *terminal.Table, all *machinev1.ListProcessesResponse) { o.write(w, all) })
+	return view[*machinev1.ListProcessesResponse]{
+		doing: "list the processes of the host",
+		ask: func(ctx context.Context, c *client.Client) (*machinev1.ListProcessesResponse, error) {
+			all, err := c.Processes(ctx)
+			o.sort(all)
+			return &machinev1.ListProcessesResponse{Processes: all}, err
+		},
+		write: func(w *terminal.Table, all, _ *machinev1.ListProcessesResponse, _ bool) { o.write(w, all) },
+	}.run(ctx, o.app, &o.watchOptions)
 }
 
 // sort leaves the order of the daemon, which is that of the IDs, for pid.

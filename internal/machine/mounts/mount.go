@@ -19,7 +19,7 @@ import (
 func (s *Service) Mount(ctx context.Context, r Request) (name string, err error) {
 	name, err = s.mount(ctx, r)
 	if err != nil {
-		return "", fmt.Errorf("mount %s: %w", r.Where, err)
+		return "", systemd.OrAbsent(fmt.Errorf("mount %s: %w", r.Where, err))
 	}
 	return name, nil
 }

@@ -23,7 +23,7 @@ type Unmounting struct {
 // Unmount unmounts a file system. Its error names who uses it.
 func (s *Service) Unmount(ctx context.Context, u Unmounting) error {
 	if err := s.unmount(ctx, u); err != nil {
-		return fmt.Errorf("unmount %s: %w", u.Where, err)
+		return systemd.OrAbsent(fmt.Errorf("unmount %s: %w", u.Where, err))
 	}
 	return nil
 }

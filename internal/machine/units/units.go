@@ -1,5 +1,6 @@
 // Package units lists, shows, starts, stops and restarts the units of a host, for callers who
-// may be on another machine.
+// may be on another machine. On a host without systemd each call fails at once with
+// Precondition.
 //
 // Such a caller must not cut itself off. So the package refuses a job that would stop
 // tridentd, the way to it, or what systemd needs to work: it asks systemd which other units
@@ -45,7 +46,7 @@ func (s *Service) List(ctx context.Context, patterns, states []string) (units []
 	if len(units) > maxListed {
 		units, omitted = units[:maxListed], len(units)-maxListed
 	}
-	return units, omitted, err
+	return units, omitted, systemd.OrAbsent(err)
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
@@ -56,7 +57,7 @@ func (s *Service) Show(ctx context.Context, unit string) (d systemd.Details, pro
 		return systemd.Details{}, nil, err
 	}
 	if d, err = s.Jobs.Details(ctx, unit); err != nil {
-		return systemd.Details{}, nil, err
+		return systemd.Details{}, nil, systemd.OrAbsent(err)
 	}
 	protected = s.mayStop(ctx, systemd.StopJob, d, false)
 	if kind := errkind.Of(protected); protected != nil && kind != errkind.Precondition && kind != errkind.TooLarge {
@@ -74,7 +75,7 @@ func (s *Service) Run(ctx context.Context, job systemd.Job, unit string, mayDisc
 	}
 	d, err := s.Jobs.Details(ctx, unit)
 	if err != nil {
-		return err
+		return systemd.OrAbsent(err)
 	}
 	if job == systemd.StartJob || job == systemd.RestartJob {
 		if err := s.mayStart(ctx, job, d, mayDisconnect); err != nil {

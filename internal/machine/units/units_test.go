@@ -172,3 +172,15 @@ type manyUnits struct{ systemd.Jobs }
 func (manyUnits) List(context.Context, []string, []string) ([]systemd.Listed, error) {
 	return make([]systemd.Listed, maxListed+4), nil
 }
+
+// Clients repeat a call that is Unavailable; without systemd that would be in vain.
+func TestAHostWithoutSystemdIsRefusedForGood(t *testing.T) {
+	s := &Service{Jobs: systemd.Connect(t.Context(), t.TempDir()+"/none")}
+	_, _, listed := s.List(t.Context(), nil, nil)
+	_, _, shown := s.Show(t.Context(), "a.service")
+	for doing, err := range map[string]error{"list": listed, "show": shown, "run": s.Run(t.Context(), systemd.StopJob, "a.service", false)} {
+		if errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "connect to systemd") || !strings.Contains(errkind.Hint(err), "needs systemd") {
+			t.Errorf("%s: %v (%s)", doing, err, errkind.Hint(err))
+		}
+	}
+}
