@@ -54,11 +54,12 @@ func (c *call) read(params json.RawMessage) (proto.Message, error) {
 	for _, f := range c.inside {
 		into = into.ProtoReflect().Mutable(f).Message().Interface()
 	}
-	if r, ok := in.(*selfv1.SetPolicyRequest); ok && c.set != "" {
-		r.Set = []string{c.set}
-	}
 	if err := protojson.Unmarshal(params, into); err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrParams, plain(err))
+	}
+	// Unmarshal has reset what it fills.
+	if r, ok := in.(*selfv1.SetPolicyRequest); ok && c.set != "" {
+		r.Set = []string{c.set}
 	}
 	if name := c.findOmitted(into.ProtoReflect()); name != "" {
 		return nil, fmt.Errorf("%w: a caller of JSON-RPC cannot use %s", ErrParams, name)

@@ -2,11 +2,15 @@ package methods
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/openrpc"
 	"github.com/trident-project/trident/internal/gateway/rights"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 // Each method has the right of the method of the API that it calls, and a document that
@@ -59,6 +63,20 @@ func TestTheTable(t *testing.T) {
 	} {
 		if _, err := r.method(openrpc.NewMessages()); err == nil {
 			t.Errorf("%+v is a method", r)
+		}
+	}
+}
+
+// A call that changes one setting of the policy names it, also if it has no parameters.
+func TestACallNamesTheSettingThatItChanges(t *testing.T) {
+	for _, r := range rows() {
+		if r.set == "" {
+			continue
+		}
+		c := &call{set: r.set, request: func() proto.Message { return &selfv1.SetPolicyRequest{} }}
+		in, err := c.read(json.RawMessage("{}"))
+		if err != nil || !slices.Equal(in.(*selfv1.SetPolicyRequest).GetSet(), []string{r.set}) {
+			t.Errorf("%s sends %v, %v", r.name, in, err)
 		}
 	}
 }
