@@ -40,7 +40,7 @@ func newRPCHost(t *testing.T) *rpcHost {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	h := &rpcHost{t: t, dir: dir, ca: filepath.Join(dir, "host/etc/trident/gateway/ca.crt")}
-	h.sh(`chmod 755 . && mkdir -p bin host/etc/trident audit && go build -C "$TREE" -tags grpcnotrace -o "$PWD/bin/" ./cmd/tridentd ./cmd/trident-gateway`)
+	h.sh(`chmod 755 . && mkdir -p bin host/etc/trident host/usr audit && go build -C "$TREE" -tags grpcnotrace -o "$PWD/bin/" ./cmd/tridentd ./cmd/trident-gateway`)
 	h.sh(fmt.Sprintf(`printf 'root:x:0:0::/:/bin/sh\ntrident-gateway:x:%d:%[1]d::/:/bin/false\n' >host/etc/passwd
 bin/trident-gateway setup --root host --name localhost --name host1.example.org
 keys=$PWD/host/etc/trident/gateway
@@ -62,7 +62,7 @@ chown %[1]d audit; chgrp %[1]d $keys/server.key $keys/tokens.json; ln -s $keys/c
 	// tridentd reads the tokens at their place below its root.
 	h.sh(`sed 's|^tokens:.*||' host/etc/trident/gateway.yaml >policy && cp host/etc/trident/gateway.yaml serve.yaml && cp policy host/etc/trident/gateway.yaml`)
 	h.start(0, `serves the gateway of this host" socket=(\S+)`, "bin/tridentd", "--root", filepath.Join(dir, "host"), "--idle-timeout", "0")
-	address := h.start(rpcUID, `the gateway serves" address=(\S+)`, "bin/trident-gateway", "serve", "-c", filepath.Join(dir, "serve.yaml"), "--wake-file", "", "--load-file", "")
+	address := h.start(rpcUID, `the gateway serves" address=(\S+)`, "bin/trident-gateway", "serve", "-c", filepath.Join(dir, "serve.yaml"), "--wake-file", "", "--load-file", "", "--console-file", filepath.Join(dir, "console.json"))
 	_, h.port, _ = strings.Cut(address, ":")
 	return h
 }
@@ -189,6 +189,78 @@ func (h *rpcHost) upgradesFrom(t *testing.T, id string) {
 	}
 }
 
+// call sends a request of JSON-RPC with a token and returns the answer.
+func (h *rpcHost) call(token, request string) string {
+	h.t.Helper()
+	return h.sh(`curl -s --cacert ca.crt https://localhost:`+h.port+`/rpc ${TOKEN:+-H "Authorization: Bearer $TOKEN"} -H 'Content-Type: application/json' -d "$REQUEST"`, "TOKEN="+token, "REQUEST="+request)
+}
+
+// The commands of the gateway in the docs are run as they are, but for the places of files.
+func TestTheCommandsOfTheGatewayInTheDocsWork(t *testing.T) {
+	needs(t, "curl")
+	h := newRPCHost(t)
+	console := filepath.Join(h.dir, "console.json")
+	said := map[string]string{}
+	for _, page := range []string{"gateway.md", "json-rpc.md"} {
+		doc, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range regexp.MustCompile(`(?m)^    trident-gateway ((token|passphrase|console).*)$`).FindAllStringSubmatch(string(doc), -1) {
+			if c[1] == "token add panel --right operate" { // newRPCHost has run it
+				continue
+			}
+			more := ""
+			if c[2] == "console" {
+				more = " --console-file " + console
+			}
+			said[c[1]] = h.sh("echo 'a passphrase of this test' | bin/trident-gateway " + c[1] + " -c serve.yaml" + more + " 2>/dev/null")
+		}
+	}
+	for _, command := range []string{"token add ci --right operate --days 30", "token list", "token revoke ci", "passphrase set", "console"} {
+		if _, ok := said[command]; !ok {
+			t.Errorf("the docs have no trident-gateway %s", command)
+		}
+	}
+	if !strings.HasPrefix(said["token add ci --right operate --days 30"], "trident_") || !strings.Contains(said["token list"], "ci     valid") {
+		t.Errorf("%q", said)
+	}
+	token := strings.TrimSpace(said["console"])
+	for what, params := range map[string]string{"console:root": `{"token":"` + token + `"}`, "passphrase:admin": `{"passphrase":"a passphrase of this test","name":"admin"}`} {
+		login := `{"jsonrpc":"2.0","method":"authenticate","params":` + params + `,"id":1}`
+		got := h.call("", login)
+		for end := time.Now().Add(time.Minute); strings.HasPrefix(what, "passphrase") && strings.Contains(got, `"error"`) && time.Now().Before(end); { // the gateway reads the file within seconds
+			got = h.call("", login)
+		}
+		if !strings.Contains(got, `"identity":"`+what+`"`) || !strings.Contains(got, `"token":"trident-session_`) {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+	if got := h.call("", `{"jsonrpc":"2.0","method":"authenticate","params":{"token":"`+token+`"},"id":1}`); !strings.Contains(got, `"code":7`) {
+		t.Errorf("a second login with the console token: %s", got)
+	}
+}
+
+// The requests of docs/json-rpc.md fit their methods.
+func TestTheRequestsOfTheDocsFitTheirMethods(t *testing.T) {
+	needs(t, "curl")
+	h := newRPCHost(t)
+	doc, err := os.ReadFile("../../docs/json-rpc.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := regexp.MustCompile(`(?m)^    (\{"jsonrpc":"2.0","method":.*\})$`).FindAllStringSubmatch(string(doc), -1)
+	if len(requests) < 4 {
+		t.Fatalf("the page has %d requests", len(requests))
+	}
+	for _, r := range requests {
+		// The token may not read the journal, and no login has the passphrase "…".
+		if got := h.call(h.token, r[1]); !strings.Contains(got, `"result"`) && !strings.Contains(got, `"code":5,`) && !strings.Contains(got, `"code":7,`) {
+			t.Errorf("%s\n%s", r[1], got)
+		}
+	}
+}
+
 // Clients and tools of other projects run unchanged.
 func TestForeignClientsOfJSONRPC(t *testing.T) {
 	needs(t, "curl", "node", "npm", "python3", "pip3")
@@ -201,9 +273,20 @@ pip3 install --quiet --target ../python jsonrpcclient==4.0.3 jsonrpc-websocket==
 		t.Fatal(err)
 	}
 	env := []string{"URL=https://localhost:" + h.port + "/rpc", "TOKEN=" + h.token, "CA=" + h.ca, "NODE_EXTRA_CA_CERTS=" + h.ca, "PYTHONPATH=" + filepath.Join(h.dir, "python"), "SCRIPTS=" + scripts}
+	began := h.call(h.token, `{"jsonrpc":"2.0","method":"self.upgrade","params":{"source":{"path":"/nonexistent"}},"id":1}`)
+	m := regexp.MustCompile(`"operationId":"([^"]+)"`).FindStringSubmatch(began)
+	if m == nil {
+		t.Fatal(began)
+	}
+	doc, err := filepath.Abs("../../docs/json-rpc.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env = append(env, "DOC="+doc, "OPERATION="+m[1])
 	for name, script := range map[string]string{
-		"npm":    `cd tools && cp "$SCRIPTS/clients.mjs" . && node clients.mjs`,
-		"Python": `python3 "$SCRIPTS/client.py"`,
+		"browser": `cd tools && cp "$SCRIPTS/browser.mjs" . && node browser.mjs`,
+		"npm":     `cd tools && cp "$SCRIPTS/clients.mjs" . && node clients.mjs`,
+		"Python":  `python3 "$SCRIPTS/client.py"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inner := *h

@@ -180,9 +180,15 @@ func (g *fakeGate) Upstream() (grpc.ClientConnInterface, error) { return g.conn,
 func (g *fakeGate) Settings() Settings {
 	return Settings{Hosts: []string{"host1.example.org"}, Origins: []string{"https://panel.example.org"}, KeepAlive: time.Minute}
 }
-func (g *fakeGate) IsLoggedIn() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.loggedIn }
 
-func (g *fakeGate) Identity() string            { return "token:t" }
+func (g *fakeGate) Identity() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.loggedIn {
+		return "token:t"
+	}
+	return ""
+}
 func (g *fakeGate) Dial() (uploads.Conn, error) { return g.dial() }
 
 func (g *fakeGate) Login(_ context.Context, values []string) error {

@@ -92,15 +92,16 @@ type Gate interface {
 	Do(ctx context.Context, a Action, f func(context.Context) error) error
 	// Pass counts bytes of the caller and waits while they are too many.
 	Pass(ctx context.Context, bytes int) error
-	// IsLoggedIn reports whether the connection has a login.
-	IsLoggedIn() bool
 	// Identity returns who has logged in; "" for nobody.
 	Identity() string
 	// Upstream returns the connection to tridentd that belongs to this one.
 	Upstream() (grpc.ClientConnInterface, error)
 	// Dial returns another connection to tridentd, which outlives this one until it is closed.
-	Dial() (uploads.Conn, error)
+	Dial() (Upstream, error)
 }
+
+// An Upstream is a connection to tridentd.
+type Upstream = uploads.Conn
 
 // A Server has the methods. Its fields never change.
 type Server struct {

@@ -72,7 +72,7 @@ func (c *conn) readSocket(ctx context.Context, s *socket) {
 			_ = s.ws.Close(websocket.StatusUnsupportedData, "a message is text")
 			return
 		}
-		if !c.gate.IsLoggedIn() {
+		if c.gate.Identity() == "" {
 			if strange++; strange > maxStrange {
 				_ = s.ws.Close(websocket.StatusPolicyViolation, "log in first")
 				return

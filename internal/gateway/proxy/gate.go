@@ -27,8 +27,6 @@ func (g *gate) current() *login {
 	return g.login
 }
 
-func (g *gate) IsLoggedIn() bool { return g.current() != nil }
-
 func (g *gate) Settings() jsonrpc.Settings {
 	st := g.server.state.Load()
 	s := jsonrpc.Settings{Hosts: st.config.HTTP.Hosts, Origins: st.config.HTTP.Origins, KeepAlive: st.config.Limits.KeepAliveEvery}

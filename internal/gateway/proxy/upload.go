@@ -1,6 +1,6 @@
 package proxy
 
-import "github.com/trident-project/trident/internal/gateway/jsonrpc/uploads"
+import "github.com/trident-project/trident/internal/gateway/jsonrpc"
 
 // Identity returns who has logged in.
 func (g *gate) Identity() string {
@@ -12,7 +12,7 @@ func (g *gate) Identity() string {
 
 // Dial returns a connection to tridentd that outlives the caller's: an upload and the call that
 // uses it can come over two connections. The session behind it has no caller.
-func (g *gate) Dial() (uploads.Conn, error) {
+func (g *gate) Dial() (jsonrpc.Upstream, error) {
 	detached := &session{server: g.server, web: &web{}}
 	return detached.connection()
 }
