@@ -40,7 +40,7 @@ func newRPCHost(t *testing.T) *rpcHost {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	h := &rpcHost{t: t, dir: dir, ca: filepath.Join(dir, "host/etc/trident/gateway/ca.crt")}
-	h.sh(`chmod 755 . && mkdir -p bin host/etc/trident host/usr audit && go build -C "$TREE" -tags grpcnotrace -o "$PWD/bin/" ./cmd/tridentd ./cmd/trident-gateway`)
+	h.sh(`chmod 755 . && mkdir -p bin host/etc/trident host/usr audit run && go build -C "$TREE" -tags grpcnotrace -o "$PWD/bin/" ./cmd/tridentd ./cmd/trident-gateway`)
 	h.sh(fmt.Sprintf(`printf 'root:x:0:0::/:/bin/sh\ntrident-gateway:x:%d:%[1]d::/:/bin/false\n' >host/etc/passwd
 bin/trident-gateway setup --root host --name localhost --name host1.example.org
 keys=$PWD/host/etc/trident/gateway
@@ -53,7 +53,7 @@ http: {passphrases: $keys/passphrases.json}
 audit: {file: $PWD/audit/audit.log}
 END
 bin/trident-gateway token add panel --right operate -c host/etc/trident/gateway.yaml >token
-chown %[1]d audit; chgrp %[1]d $keys/server.key $keys/tokens.json; ln -s $keys/ca.crt ca.crt`, rpcUID))
+chown %[1]d audit run; chgrp %[1]d $keys/server.key $keys/tokens.json; ln -s $keys/ca.crt ca.crt`, rpcUID))
 	text, err := os.ReadFile(filepath.Join(dir, "token"))
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ chown %[1]d audit; chgrp %[1]d $keys/server.key $keys/tokens.json; ln -s $keys/c
 	// tridentd reads the tokens at their place below its root.
 	h.sh(`sed 's|^tokens:.*||' host/etc/trident/gateway.yaml >policy && cp host/etc/trident/gateway.yaml serve.yaml && cp policy host/etc/trident/gateway.yaml`)
 	h.start(0, `serves the gateway of this host" socket=(\S+)`, "bin/tridentd", "--root", filepath.Join(dir, "host"), "--idle-timeout", "0")
-	address := h.start(rpcUID, `the gateway serves" address=(\S+)`, "bin/trident-gateway", "serve", "-c", filepath.Join(dir, "serve.yaml"), "--wake-file", "", "--load-file", "", "--console-file", filepath.Join(dir, "console.json"))
+	address := h.start(rpcUID, `the gateway serves" address=(\S+)`, "bin/trident-gateway", "serve", "-c", filepath.Join(dir, "serve.yaml"), "--wake-file", "", "--load-file", "", "--console-file", filepath.Join(dir, "run/console.json"))
 	_, h.port, _ = strings.Cut(address, ":")
 	return h
 }
@@ -199,7 +199,7 @@ func (h *rpcHost) call(token, request string) string {
 func TestTheCommandsOfTheGatewayInTheDocsWork(t *testing.T) {
 	needs(t, "curl")
 	h := newRPCHost(t)
-	console := filepath.Join(h.dir, "console.json")
+	console := filepath.Join(h.dir, "run/console.json")
 	said := map[string]string{}
 	for _, page := range []string{"gateway.md", "json-rpc.md"} {
 		doc, err := os.ReadFile("../../docs/" + page)
@@ -225,6 +225,8 @@ func TestTheCommandsOfTheGatewayInTheDocsWork(t *testing.T) {
 	if !strings.HasPrefix(said["token add ci --right operate --days 30"], "trident_") || !strings.Contains(said["token list"], "ci     valid") {
 		t.Errorf("%q", said)
 	}
+	// On a host the files belong to the group trident-gateway.
+	h.sh(fmt.Sprintf("chgrp %d run/console.json host/etc/trident/gateway/passphrases.json", rpcUID))
 	token := strings.TrimSpace(said["console"])
 	for what, params := range map[string]string{"console:root": `{"token":"` + token + `"}`, "passphrase:admin": `{"passphrase":"a passphrase of this test","name":"admin"}`} {
 		login := `{"jsonrpc":"2.0","method":"authenticate","params":` + params + `,"id":1}`

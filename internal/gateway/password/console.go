@@ -85,10 +85,12 @@ func (c *Console) Use(token string, now time.Time) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return denied
 	}
-	var known consoleFile
-	if err == nil {
-		err = json.Unmarshal(data, &known)
+	if err != nil {
+		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("log in: read the console token: %w", err)),
+			"root makes the token, and the group of the gateway reads it: trident-gateway console")
 	}
+	var known consoleFile
+	err = json.Unmarshal(data, &known)
 	want, wrongHash := hex.DecodeString(known.SHA256)
 	if err = errors.Join(err, wrongHash); err != nil || len(want) != sha256.Size {
 		return errkind.WithHint(errkind.Errorf(errkind.Denied, "log in: the file of the console token is malformed"), "make another token on the host: trident-gateway console")

@@ -52,6 +52,9 @@ func TestAConsoleTokenCountsOnceForFiveMinutes(t *testing.T) {
 	if err := NewConsole("").Use(last, now); errkind.Of(err) != errkind.Denied {
 		t.Errorf("without a file: %v", err)
 	}
+	if err := NewConsole(filepath.Dir(path)).Use(last, now); errkind.Of(err) != errkind.Denied || !strings.Contains(err.Error(), "read the console token") {
+		t.Errorf("the file is a folder: %v", err)
+	}
 	for _, text := range []string{"", "{", `{"sha256":"zz"}`, `{"sha256":""}`} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
