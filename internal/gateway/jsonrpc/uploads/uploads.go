@@ -69,8 +69,8 @@ func (s *Store) Begin(owner string) (end func(), err error) {
 	if own >= maxOwn || s.running+len(s.kept) >= maxAll {
 		i := slices.IndexFunc(s.kept, isOwn)
 		if i < 0 {
-			return nil, errkind.WithHint(errkind.Errorf(errkind.TooLarge, "upload for %s: %d uploads are running or wait to be used, which is the most", owner, own+s.running),
-				"wait until another upload has been used")
+			return nil, errkind.WithHint(errkind.Errorf(errkind.TooLarge, "upload for %s: it has %d uploads, of %d in all; the most are %d, of %d", owner, own, s.running+len(s.kept), maxOwn, maxAll),
+				"wait until another upload has ended")
 		}
 		s.drop(s.kept[i])
 	}
