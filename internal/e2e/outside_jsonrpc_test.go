@@ -226,7 +226,7 @@ func TestTheCommandsOfTheGatewayInTheDocsWork(t *testing.T) {
 		t.Errorf("%q", said)
 	}
 	// On a host the files belong to the group trident-gateway.
-	h.sh(fmt.Sprintf("chgrp %d run/console.json host/etc/trident/gateway/passphrases.json", rpcUID))
+	h.sh(fmt.Sprintf("chgrp %d run/console.json host/etc/trident/gateway/passphrases.json host/etc/trident/gateway/tokens.json", rpcUID))
 	token := strings.TrimSpace(said["console"])
 	for what, params := range map[string]string{"console:root": `{"token":"` + token + `"}`, "passphrase:admin": `{"passphrase":"a passphrase of this test","name":"admin"}`} {
 		login := `{"jsonrpc":"2.0","method":"authenticate","params":` + params + `,"id":1}`
