@@ -76,6 +76,9 @@ func (f *fixture) makeProducts(ctx context.Context) error {
 	add(f.maker.Stub())
 	for _, v := range []string{base, "1.5.0", "4.0.0"} {
 		add(f.maker.RPM(ctx, v))
+		if v != "4.0.0" {
+			add(f.maker.Gateway(ctx, v))
+		}
 	}
 	add(f.maker.Image(ctx, good))
 	if err := errors.Join(errs...); err != nil {

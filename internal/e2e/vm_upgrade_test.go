@@ -43,6 +43,39 @@ func TestThePackageIsInstalledByRPMAndTheSocketAnswers(t *testing.T) {
 		t.Errorf("trident version: %d, %q, %q", code, out, errs)
 	}
 	g.checkVersion(base)
+	g.checkGateway()
+}
+
+// checkGateway installs the package of the gateway by rpm, sets the gateway up, calls through it,
+// and upgrades all packages.
+func (g *guest) checkGateway() {
+	g.t.Helper()
+	const unit, next = "trident-gateway.service", "1.5.0"
+	g.rpm("--install /share/trident-gateway-" + base + "-1.x86_64.rpm")
+	if got := g.sh("systemctl is-active " + unit + " || true"); got != "inactive" {
+		g.t.Errorf("an installed gateway that nobody has set up: %q", got)
+	}
+	g.sh(`trident-gateway setup --name localhost --listen 127.0.0.1:7443 >/dev/null
+		systemctl enable --now ` + unit + `
+		cd /etc/trident/gateway
+		export XDG_CONFIG_HOME=/root
+		trident hosts add gw tls://localhost:7443 --ca ca.crt --certificate clients/admin.crt --key clients/admin.key`)
+	const call = "XDG_CONFIG_HOME=/root trident --host gw version"
+	if got := g.sh(call); !strings.Contains(got, "daemon: "+base) {
+		g.t.Errorf("through the gateway: %q", got)
+	}
+	// The bound of docs/hardening.md, 2.0.
+	g.sh("systemd-analyze security --no-pager --threshold=20 " + unit + " >/dev/null")
+
+	before := g.sh("systemctl show -P MainPID " + unit)
+	g.rpm("-U /share/trident-" + next + "-1.x86_64.rpm /share/trident-gateway-" + next + "-1.x86_64.rpm")
+	after := g.sh("systemctl is-active " + unit + " >/dev/null; systemctl show -P MainPID " + unit)
+	if after == before || after == "0" {
+		g.t.Errorf("process %s of the gateway is %s after the upgrade", before, after)
+	}
+	if got := g.sh(call + "; cmp /proc/" + after + "/exe /usr/bin/trident-gateway; rpm -q trident-gateway"); !strings.Contains(got, "daemon: "+next) || !strings.Contains(got, "trident-gateway-"+next) {
+		g.t.Errorf("through the upgraded gateway: %q", got)
+	}
 }
 
 func TestAnIdleDaemonExitsAndTheNextCallStartsItAgain(t *testing.T) {

@@ -167,6 +167,12 @@ func (m *Maker) Service(ctx context.Context, version string) (string, error) {
 	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-service-"+version+"-1.noarch.rpm"))
 }
 
+// Gateway returns the package of the gateway. [Maker.RPM] has to make the packages of the version
+// first.
+func (m *Maker) Gateway(ctx context.Context, version string) (string, error) {
+	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-gateway-"+version+"-1.x86_64.rpm"))
+}
+
 // Image makes the signed image of a good version as a release does.
 func (m *Maker) Image(ctx context.Context, version string) (path string, err error) {
 	err = m.exclusively(func() error {
