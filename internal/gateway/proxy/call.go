@@ -120,7 +120,7 @@ func (c *session) serve(stream grpc.ServerStream, method string, l *login) error
 	if err != nil {
 		return grpckind.Error(err, nil)
 	}
-	if c.server.unary[method] {
+	if isUnary(method) {
 		return c.passUnary(stream, conn, method, l.who)
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())

@@ -14,6 +14,13 @@ func TestTheCodecTakesFramesOnly(t *testing.T) {
 	if err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer("x")}, new(string)); err == nil {
 		t.Error("a message is a text")
 	}
+	passed := bytesOf(1)
+	if _, err := c.Marshal(passed); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Marshal(passed); err == nil {
+		t.Error("the buffers of a message are passed on twice")
+	}
 	var f frame
 	if err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer("x")}, &f); err != nil || f.data.Len() != 1 {
 		t.Errorf("%d bytes, %v", f.data.Len(), err)

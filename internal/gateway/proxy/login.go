@@ -27,6 +27,9 @@ func (c *session) awaitLogin() {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
+	if c.login != nil {
+		return
+	}
 	c.timer = time.AfterFunc(max(c.server.state.Load().config.Limits.HandshakeTime, refusedTime), c.abortStranger)
 }
 
@@ -48,10 +51,13 @@ func (c *session) invalidity(st *state, now time.Time) string {
 	if c.login == nil {
 		return ""
 	}
-	if c.login.cert != nil {
-		if _, err := st.verify(c.chain, now); err != nil {
+	// A verification takes a tenth of a millisecond, and there may be a thousand connections.
+	if l := c.login; l.cert != nil && (l.verifiedBy != st || now.Before(l.from) || now.After(l.until)) {
+		again, err := st.verify(c.chain, now)
+		if err != nil {
 			return err.Error()
 		}
+		l.verifiedBy, l.from, l.until = again.verifiedBy, again.from, again.until
 	}
 	set := st.rightsOf(c.login, now)
 	if c.granted&^set != 0 {

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// againTime is how quickly a call has to fail to be repeated. A tridentd that could not be
-// reached for longer will not be reached at once.
+// againTime is how quickly a call has to fail to be repeated, and how long it then waits for a
+// connection. A tridentd that could not be reached for longer will not be reached at once.
 const againTime = 5 * time.Second
 
 // patient is a connection to tridentd that repeats a call once, if nothing of the call has been
@@ -42,26 +42,23 @@ func (p patient) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 }
 
 // comesBack waits, after a call that began at begin and has failed because there was no
-// connection, until the next attempt to connect has ended. It reports whether that succeeded; at
-// once false after any other error.
+// connection, until there is one. It reports whether there is one within againTime; at once false
+// after any other error.
 func (p patient) comesBack(ctx context.Context, err error, begin time.Time) bool {
 	if status.Code(err) != codes.Unavailable || ctx.Err() != nil || time.Since(begin) > againTime {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	ctx, cancel := context.WithTimeout(ctx, againTime)
 	defer cancel()
-	connects := false
 	for {
 		state := p.GetState()
-		switch {
-		case state == connectivity.Ready:
+		switch state {
+		case connectivity.Ready:
 			return true
-		case state == connectivity.Shutdown, state == connectivity.TransientFailure && connects:
+		case connectivity.Shutdown:
 			return false
-		case state == connectivity.Idle:
+		case connectivity.Idle:
 			p.Connect()
-		case state == connectivity.Connecting:
-			connects = true
 		}
 		if !p.WaitForStateChange(ctx, state) {
 			return false

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -70,16 +69,5 @@ func (s *Server) endInvalid() {
 			s.logger.Warn("connection ended", "peer", c.peer.String(), "reason", why)
 			c.abort()
 		}
-	}
-}
-
-// tlsConfig returns the TLS settings of the next connection. The gateway itself verifies
-// client certificates, after the handshake: then it can tell the caller what is wrong with
-// one. The handshake proves that the caller has the key. A caller that offers both protocols is a
-// browser or a program of HTTP: clients of gRPC offer only h2.
-func (s *Server) tlsConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{protoHTTP, protoGRPC}, Certificates: []tls.Certificate{s.state.Load().certificate},
-		ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true,
 	}
 }

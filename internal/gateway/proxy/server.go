@@ -52,7 +52,6 @@ type Server struct {
 	console   *password.Console
 	wake      string
 	now       func() time.Time
-	unary     map[string]bool // see unaryMethods
 
 	used      atomic.Uint64 // connections and calls so far
 	state     atomic.Pointer[state]
@@ -93,7 +92,6 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), console: password.NewConsole(files.Console), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
-		unary:     unaryMethods(),
 		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
 	}
 	s.state.Store(st)

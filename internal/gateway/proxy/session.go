@@ -118,7 +118,7 @@ func (c *session) handshake() *tls.Conn {
 	limits := c.server.state.Load().config.Limits
 	ctx, cancel := context.WithTimeout(context.Background(), limits.HandshakeTime)
 	defer cancel()
-	conn := tls.Server(c.raw, c.server.tlsConfig())
+	conn := tls.Server(c.raw, c.server.state.Load().tls)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		c.logHandshake(ctx, err)
 		return nil

@@ -27,6 +27,7 @@ type state struct {
 	config      *config.Config
 	policy      *config.Policy
 	certificate tls.Certificate
+	tls         *tls.Config // of all connections
 	authorities *x509.CertPool
 	tokens      *token.List
 	passphrases *password.List
@@ -74,6 +75,7 @@ func readState(path string) (*state, error) {
 	if s.certificate, err = readPair(t); err != nil {
 		return nil, err
 	}
+	s.tls = tlsConfig(s.certificate)
 	text, err := regfile.ReadFile(t.ClientCA, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the authorities of client certificates: %w", err)
@@ -89,6 +91,17 @@ func readState(path string) (*state, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// tlsConfig returns the TLS settings of connections. The gateway itself verifies client
+// certificates, after the handshake: then it can tell the caller what is wrong with one. The
+// handshake proves that the caller has the key. A caller that offers both protocols is a browser
+// or a program of HTTP: clients of gRPC offer only h2.
+func tlsConfig(certificate tls.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{protoHTTP, protoGRPC}, Certificates: []tls.Certificate{certificate},
+		ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true,
+	}
 }
 
 func readPair(t config.TLS) (tls.Certificate, error) {
@@ -113,6 +126,9 @@ type login struct {
 	by     string            // certificate, token, passphrase or console
 	cert   *x509.Certificate // nil for a token or passphrase
 	serial string            // of the certificate
+	// With the state verifiedBy the certificate is valid from one time until another.
+	verifiedBy  *state
+	from, until time.Time
 	// session is that of a passphrase or of a console token; nil for others.
 	session *password.Session
 }
@@ -125,7 +141,7 @@ func (s *state) verify(chain []*x509.Certificate, now time.Time) (*login, error)
 	for _, c := range chain[1:] {
 		pool.AddCert(c)
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{
+	chains, err := leaf.Verify(x509.VerifyOptions{
 		Roots: s.authorities, Intermediates: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
@@ -135,7 +151,10 @@ func (s *state) verify(chain []*x509.Certificate, now time.Time) (*login, error)
 	if err != nil {
 		return nil, err
 	}
-	l := &login{who: who, by: "certificate", cert: leaf, serial: leaf.SerialNumber.Text(16)}
+	l := &login{who: who, by: "certificate", cert: leaf, serial: leaf.SerialNumber.Text(16), verifiedBy: s, from: leaf.NotBefore, until: leaf.NotAfter}
+	for _, c := range chains[0] {
+		l.from, l.until = slices.MaxFunc([]time.Time{l.from, c.NotBefore}, time.Time.Compare), slices.MinFunc([]time.Time{l.until, c.NotAfter}, time.Time.Compare)
+	}
 	if s.policy.IsRevoked(who, l.serial) {
 		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "verify the client certificate of %s: it is revoked (serial number %s)", who, l.serial),
 			"use another certificate")
