@@ -66,6 +66,9 @@ type Config struct {
 	// Fixed, if set, says why this Trident cannot be replaced by another version. The daemon
 	// then lacks the capabilities of wire.SelfServicing.
 	Fixed error
+	// NoSystemd, if set, says why the calls that need the systemd of the host cannot work. The
+	// daemon then does not have their capabilities.
+	NoSystemd error
 	// AlsoUID may call as root may, for tests that do not run as root; 0 means nobody.
 	AlsoUID uint32
 	// Policy decides about the calls on the socket for gateways; nil refuses all of them.
@@ -116,7 +119,8 @@ func New(c Config) *Server {
 	s.handles = handles.New(c.Root, g.begin)
 	services, parser := registrar{s.grpc, g}, newParser()
 	registerUpstream(services, c, s.handles, parser)
-	setup := &setupServer{version: c.Version, hostID: c.HostID, daemon: rand.Text(), can: capabilities(c, g.hasHost), fixed: c.Fixed}
+	setup := &setupServer{version: c.Version, hostID: c.HostID, daemon: rand.Text(), missing: missingOf(c)}
+	setup.can = capabilities(setup.missing, g.hasHost)
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, updates: c.Updates, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})

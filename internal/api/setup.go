@@ -27,16 +27,33 @@ type setupServer struct {
 	version, daemon string
 	hostID          func() string
 	packages, can   []string
-	fixed           error // why capabilities of wire.SelfServicing are missing
+	missing         map[string]error // why a capability of other daemons is missing
 }
 
-// capabilities returns the capabilities of a server with this configuration.
-func capabilities(c Config, changesHost bool) []string {
-	all := wire.Capabilities(changesHost)
-	if c.Fixed != nil {
-		all = slices.DeleteFunc(all, func(name string) bool { return slices.Contains(wire.SelfServicing(), name) })
+// needsSystemd are the capabilities that a host without systemd cannot have.
+func needsSystemd() []string {
+	return []string{wire.MachineMounts, wire.MachinePower, wire.MachineUnits}
+}
+
+// missingOf returns the capabilities that a server with this configuration lacks, and why.
+func missingOf(c Config) map[string]error {
+	missing := map[string]error{}
+	if c.NoSystemd != nil {
+		for _, name := range needsSystemd() {
+			missing[name] = c.NoSystemd
+		}
 	}
-	return all
+	if c.Fixed != nil {
+		for _, name := range wire.SelfServicing() {
+			missing[name] = c.Fixed
+		}
+	}
+	return missing
+}
+
+// capabilities returns the capabilities of a server without the missing ones.
+func capabilities(missing map[string]error, changesHost bool) []string {
+	return slices.DeleteFunc(wire.Capabilities(changesHost), func(name string) bool { return missing[name] != nil })
 }
 
 // Handshake records what the client states, if the daemon has the required capabilities.
@@ -73,8 +90,9 @@ func (s *setupServer) has(required []string) error {
 	}
 	err := errkind.Errorf(errkind.Precondition, "tridentd %s lacks what the client requires: %s", s.version, strings.Join(lacking, ", "))
 	hint := "upgrade Trident on this host, or use an older client"
-	if s.fixed != nil && slices.ContainsFunc(lacking, func(name string) bool { return slices.Contains(wire.SelfServicing(), name) }) {
-		err, hint = errkind.With(errkind.Precondition, fmt.Errorf("%w: %w", err, s.fixed)), errkind.Hint(s.fixed)
+	if i := slices.IndexFunc(lacking, func(name string) bool { return s.missing[name] != nil }); i >= 0 {
+		why := s.missing[lacking[i]]
+		err, hint = errkind.With(errkind.Precondition, fmt.Errorf("%w: %w", err, why)), errkind.Hint(why)
 	}
 	return grpckind.Error(errkind.WithHint(err, "%s", hint),
 		map[string]string{grpckind.MetaCapabilities: strings.Join(lacking, ",")})

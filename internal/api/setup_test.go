@@ -96,7 +96,8 @@ func TestALackingCapabilityIsNamed(t *testing.T) {
 // replacing Trident.
 func TestATridentThatCannotBeReplacedLacksCapabilitiesAndSaysWhy(t *testing.T) {
 	fixed := errkind.WithHint(errkind.Errorf(errkind.Unsupported, "it is in a container"), "pull an image")
-	s := &setupServer{version: "1.2.3", can: capabilities(Config{Fixed: fixed}, true), fixed: fixed, hostID: func() string { return "" }}
+	missing := missingOf(Config{Fixed: fixed})
+	s := &setupServer{version: "1.2.3", can: capabilities(missing, true), missing: missing, hostID: func() string { return "" }}
 	got, err := s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{wire.ABUpdate, wire.RuntimeUpdate, wire.Operations}})
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +113,24 @@ func TestATridentThatCannotBeReplacedLacksCapabilitiesAndSaysWhy(t *testing.T) {
 	_, err = s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{"time-travel"}})
 	if _, hint, _ := grpckind.FromError(err); strings.Contains(err.Error(), "container") || hint == "pull an image" {
 		t.Errorf("another missing capability has the same reason: %v; %s", err, hint)
+	}
+}
+
+func TestAHostWithoutSystemdLacksCapabilitiesAndSaysWhy(t *testing.T) {
+	missing := missingOf(Config{NoSystemd: errkind.WithHint(errkind.Errorf(errkind.Unsupported, "no systemd here"), "use another tool")})
+	can := capabilities(missing, true)
+	for _, name := range []string{wire.MachineUnits, wire.MachinePower, wire.MachineMounts} {
+		if slices.Contains(can, name) {
+			t.Errorf("the daemon has %s", name)
+		}
+	}
+	if len(can) != len(wire.Capabilities(true))-3 {
+		t.Errorf("capabilities %q", can)
+	}
+	s := &setupServer{version: "1.2.3", can: can, missing: missing, hostID: func() string { return "" }}
+	_, err := s.Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{"time-travel", wire.MachineUnits}})
+	if _, hint, _ := grpckind.FromError(err); hint != "use another tool" || !strings.Contains(err.Error(), "time-travel, machine-units: no systemd here") {
+		t.Errorf("%v; %s", err, hint)
 	}
 }
 

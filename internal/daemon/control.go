@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,3 +67,14 @@ func (n noLogin) fault() error {
 func (n noLogin) Inhibitors(context.Context) ([]systemd.Inhibitor, error) { return nil, n.fault() }
 func (n noLogin) Reboot(context.Context, bool) error                      { return n.fault() }
 func (n noLogin) PowerOff(context.Context, bool) error                    { return n.fault() }
+
+// withoutSystemd returns why the host below root has no systemd, and nil if it has: if the folder
+// mark exists (sd_booted(3)). A container of Trident sees the /run of its host. A daemon that
+// services a folder has the systemd that it was given.
+func withoutSystemd(root, mark string) error {
+	if _, err := os.Lstat(mark); root != "/" || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "this host has not been started by systemd"),
+		"use the tools of the host's own service manager for units, mounts and power")
+}

@@ -193,7 +193,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.gateway = newGateway(c.Root)
 	d.reports = host.Logs.Reports
 	d.server = api.New(api.Config{
-		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed,
+		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version, Fixed: c.Fixed, NoSystemd: withoutSystemd(c.Root, "/run/systemd/system"),
 		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
 		Control: controlOf(c, d.runner, events), System: apimachine.NewSystem(c.Root),
 		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root), Policy: d.gateway.policy,

@@ -283,3 +283,17 @@ func TestTheBootIsKnownAndTheProcessIsNew(t *testing.T) {
 		t.Errorf("%+v and %+v, %v", a, b, err)
 	}
 }
+
+func TestAHostWithoutSystemdIsKnown(t *testing.T) {
+	dir := t.TempDir()
+	if err := withoutSystemd("/", dir); err != nil {
+		t.Errorf("a host with systemd: %v", err)
+	}
+	gone := filepath.Join(dir, "none")
+	if err := withoutSystemd("/", gone); errkind.Of(err) != errkind.Unsupported || errkind.Hint(err) == "" {
+		t.Errorf("a host without systemd: %v", err)
+	}
+	if err := withoutSystemd(dir, gone); err != nil {
+		t.Errorf("a folder: %v", err)
+	}
+}
