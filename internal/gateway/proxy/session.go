@@ -26,8 +26,6 @@ const (
 	// streamWindow is how many bytes a caller can send ahead on one stream: enough for
 	// 20 MiB/s at 50 ms.
 	streamWindow = 1 << 20
-	// writeBuffer is how many bytes a connection writes at once while it has a buffer.
-	writeBuffer = 64 << 10
 	// refusedTime is how long a connection that cannot log in gets answers with the
 	// reason.
 	refusedTime = 5 * time.Second
@@ -100,7 +98,6 @@ func (c *session) serveGRPC(conn net.Conn) {
 		// TLS reads whole records anyway; a buffer of each connection would be most of its
 		// memory.
 		grpc.ReadBufferSize(0),
-		grpc.WriteBufferSize(writeBuffer), grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.KeepAliveEvery, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)

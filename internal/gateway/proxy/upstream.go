@@ -44,8 +44,6 @@ func (c *session) connection() (patient, error) {
 		// A window that never changes, because gRPC would measure the connection with pings: two
 		// frames more for each call.
 		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(maxAnswer),
-		// A buffer that no connection keeps, and that takes several frames of an upload.
-		grpc.WithWriteBufferSize(writeBuffer), grpc.WithSharedWriteBuffer(true),
 		grpc.WithUserAgent("trident-gateway"))
 	if err != nil {
 		return patient{}, err
