@@ -3,9 +3,12 @@ package newos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/osconfig"
@@ -72,7 +75,8 @@ TimeoutStartSec=30s
 }
 
 // RemoveGuard removes the guard from the running OS. It unmerges confexts that make /etc
-// read-only, and merges them again; after a power cut, the next call merges them.
+// read-only, and merges them again; after a power cut, the next call merges them. The
+// read-only overlay on /etc of a verified root is writable for a moment.
 func (o *OS) RemoveGuard(ctx context.Context) error {
 	err := o.Touch("stop guard", func() error { return o.Systemd.Stop(ctx, guardTimer) })
 	closed, cerr := o.EtcIsReadOnly(o.Root)
@@ -80,15 +84,57 @@ func (o *OS) RemoveGuard(ctx context.Context) error {
 	if closed {
 		err = errors.Join(err, o.UnmergeConfexts(ctx))
 	}
-	for _, name := range []string{guardLink, unitDir + guardTimer, unitDir + guardService, "/" + evidenceFile} {
-		err = errors.Join(err, o.Touch("remove guard", func() error { return osconfig.Remove(o.Root, name) }))
-	}
+	err = errors.Join(err, o.removeGuardFiles())
 	st, serr := o.State(ctx)
 	err = errors.Join(err, serr)
 	if closed || st.Runs != nil && len(st.Runs.Spec().OS.Confexts) > 0 {
 		err = errors.Join(err, o.MergeConfexts(ctx))
 	}
 	return errors.Join(err, o.Systemd.Reload(ctx))
+}
+
+// removeGuardFiles removes the files of the guard that exist.
+func (o *OS) removeGuardFiles() (err error) {
+	var exist []string
+	inEtc := false
+	for _, name := range []string{guardLink, unitDir + guardTimer, unitDir + guardService, "/" + evidenceFile} {
+		if _, lerr := os.Lstat(filepath.Join(o.Root, name)); lerr == nil {
+			exist = append(exist, name)
+			inEtc = inEtc || strings.HasPrefix(name, unitDir)
+		}
+	}
+	if inEtc {
+		closeEtc, oerr := o.openEtc()
+		if oerr != nil {
+			return oerr
+		}
+		defer func() { err = errors.Join(err, closeEtc()) }()
+	}
+	for _, name := range exist {
+		err = errors.Join(err, o.Touch("remove guard", func() error { return osconfig.Remove(o.Root, name) }))
+	}
+	return err
+}
+
+// openEtc makes /etc writable if a read-only file system is mounted there, as over a verified
+// root, and returns what makes it read-only again.
+func (o *OS) openEtc() (closeEtc func() error, err error) {
+	etc := filepath.Join(o.Root, "etc")
+	var st unix.Statfs_t
+	if err := unix.Statfs(etc, &st); err != nil {
+		return nil, fmt.Errorf("find out whether %s is read-only: %w", etc, err)
+	}
+	if st.Flags&unix.ST_RDONLY == 0 {
+		return func() error { return nil }, nil
+	}
+	flags := uintptr(unix.MS_REMOUNT | st.Flags&(unix.ST_NOSUID|unix.ST_NODEV|unix.ST_NOEXEC))
+	remount := func(flags uintptr) error {
+		if err := unix.Mount("", etc, "", flags, ""); err != nil {
+			return fmt.Errorf("remount %s: %w", etc, err)
+		}
+		return nil
+	}
+	return func() error { return remount(flags | unix.MS_RDONLY) }, remount(flags)
 }
 
 // Evidence returns the end of the journal that the guard saved, or "".
