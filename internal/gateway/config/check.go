@@ -24,7 +24,7 @@ func defaults() Config {
 			PerIdentity: PerIdentity{CallsPerSecond: 100, Streams: 64, Connections: 16},
 		},
 		Audit: Audit{File: DefaultAudit, MaxSize: 16 << 20, Keep: 4},
-		HTTP:  HTTP{LoginTime: time.Hour, Passphrases: DefaultPassphrases},
+		HTTP:  HTTP{LoginTime: time.Hour, Passphrases: DefaultPassphrases, Page: true},
 	}
 }
 

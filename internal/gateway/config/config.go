@@ -40,7 +40,7 @@ type Config struct {
 	HTTP    HTTP    `yaml:"http"`
 }
 
-// HTTP has the settings for callers of JSON-RPC.
+// HTTP has the settings for callers of JSON-RPC, and for the page in the browser.
 type HTTP struct {
 	// Hosts are names of the gateway in URLs besides its addresses, localhost, and the names in
 	// its certificate.
@@ -50,6 +50,8 @@ type HTTP struct {
 	// LoginTime is how long a login with a passphrase lasts.
 	LoginTime   time.Duration `yaml:"loginTime"`
 	Passphrases string        `yaml:"passphrases"` // the file of passphrases
+	// Page: the gateway serves the page in the browser.
+	Page bool `yaml:"page"`
 }
 
 // TLS has the files of the gateway's certificate, and what identifies a caller.

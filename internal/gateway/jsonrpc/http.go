@@ -49,6 +49,8 @@ func (s *Server) Handler(gate Gate, stop context.Context) http.Handler {
 			c.serveDocument(w, r)
 		case r.URL.Path == PathUpload:
 			c.serveUpload(w, r)
+		case r.URL.Path != PathRPC && settings.Page != nil:
+			settings.Page.ServeHTTP(w, r)
 		case r.URL.Path != PathRPC:
 			refuse(w, http.StatusNotFound, "there is %s, %s and %s here", PathRPC, PathUpload, PathOpenRPC)
 		case r.Method == http.MethodPost:

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -75,6 +76,7 @@ type Settings struct {
 	Hosts     []string // names in the header Host that are permitted besides addresses and localhost
 	Origins   []string // of pages that may call from a browser, besides those of the gateway
 	KeepAlive time.Duration
+	Page      http.Handler // answers requests for other paths; nil if there is no page
 }
 
 // A Gate is the connection of a caller, with its login.

@@ -30,6 +30,9 @@ func (g *gate) current() *login {
 func (g *gate) Settings() jsonrpc.Settings {
 	st := g.server.state.Load()
 	s := jsonrpc.Settings{Hosts: st.config.HTTP.Hosts, Origins: st.config.HTTP.Origins, KeepAlive: st.config.Limits.KeepAliveEvery}
+	if st.config.HTTP.Page {
+		s.Page = g.server.page
+	}
 	if leaf := st.certificate.Leaf; leaf != nil {
 		s.Hosts = append(leaf.DNSNames[:len(leaf.DNSNames):len(leaf.DNSNames)], s.Hosts...)
 	}

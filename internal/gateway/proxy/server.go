@@ -22,6 +22,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/audit"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc"
 	"github.com/trident-project/trident/internal/gateway/limit"
+	"github.com/trident-project/trident/internal/gateway/page"
 	"github.com/trident-project/trident/internal/gateway/password"
 )
 
@@ -47,6 +48,7 @@ type Server struct {
 	strangers *limit.Callers
 	refused   *quietLog
 	rpc       *jsonrpc.Server
+	page      *page.Page
 	checker   *password.Checker
 	people    *password.Sessions
 	console   *password.Console
@@ -83,6 +85,10 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	browser, err := page.New()
+	if err != nil {
+		return nil, err
+	}
 	c := st.config
 	log, err := audit.Open(c.Audit.File, int64(c.Audit.MaxSize), c.Audit.Keep)
 	if err != nil {
@@ -92,6 +98,7 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), console: password.NewConsole(files.Console), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
+		page:      browser,
 		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
 	}
 	s.state.Store(st)
