@@ -98,7 +98,7 @@ test-root: ## Run the tests on loop devices, packages and containers (as root; P
 test-outside: ## Run the tests with servers, tools and hosts of other projects (as root; RUN=Name for some)
 	@[[ $$EUID == 0 ]] || { echo 'make test-outside works on namespaces and containers: run it as root' >&2; exit 1; }
 	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mdadm mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
-		nginx apache2 lighttpd docker-registry squid ssh sshd curl node npm pip3 python3 ip tmux qemu-img xz zstd
+		nginx apache2 lighttpd docker-registry squid ssh sshd chromium curl node npm pip3 python3 ip tmux qemu-img xz zstd
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/debian trixie)} && \
 	go test -tags outside -count 1 -timeout 25m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
 

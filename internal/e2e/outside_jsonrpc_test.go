@@ -32,7 +32,11 @@ type rpcHost struct {
 // rpcUID is the user of the gateway. It needs no entry on this machine.
 const rpcUID = 64322
 
-func newRPCHost(t *testing.T) *rpcHost {
+// rpcPassphrase is that of admin.
+const rpcPassphrase = "a passphrase of the tests"
+
+// newRPCHost starts both programs, with further lines of settings.
+func newRPCHost(t *testing.T, settings ...string) *rpcHost {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "json-rpc-")
 	if err != nil {
@@ -51,9 +55,11 @@ tls: {certificate: $keys/server.crt, key: $keys/server.key, clientCA: $keys/ca.c
 tokens: $keys/tokens.json
 http: {passphrases: $keys/passphrases.json}
 audit: {file: $PWD/audit/audit.log}
+%[2]s
 END
+echo '%[3]s' | bin/trident-gateway passphrase set -c host/etc/trident/gateway.yaml >/dev/null
 bin/trident-gateway token add panel --right operate -c host/etc/trident/gateway.yaml >token
-chown %[1]d audit run; chgrp %[1]d $keys/server.key $keys/tokens.json; ln -s $keys/ca.crt ca.crt`, rpcUID))
+chown %[1]d audit run; chgrp %[1]d $keys/server.key $keys/tokens.json $keys/passphrases.json; ln -s $keys/ca.crt ca.crt`, rpcUID, strings.Join(settings, "\n"), rpcPassphrase))
 	text, err := os.ReadFile(filepath.Join(dir, "token"))
 	if err != nil {
 		t.Fatal(err)
