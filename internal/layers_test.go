@@ -38,7 +38,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password internal/gateway/page"},
 	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/errkind/grpckind internal/version proto/trident/operations/v1 internal/gateway/jsonrpc/uploads proto/trident/handles/v1 proto/trident/machine/v1"},
 	{"internal/gateway/page", ""},
-	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1 proto/trident/machine/v1"},
+	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1 proto/trident/machine/v1 proto/trident/v1preview"},
 	{"internal/gateway/jsonrpc/envelope", ""},
 	{"internal/gateway/jsonrpc/load", ""},
 	{"internal/gateway/jsonrpc/uploads", "internal/errkind"},

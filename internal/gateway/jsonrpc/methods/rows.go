@@ -6,6 +6,7 @@ import (
 	_ "github.com/trident-project/trident/proto/trident/operations/v1"
 	_ "github.com/trident-project/trident/proto/trident/self/v1"
 	_ "github.com/trident-project/trident/proto/trident/v1"
+	_ "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 // rows has the methods of tridentd. A method of another service needs a line here, and the
@@ -29,6 +30,7 @@ func rows() []row {
 		{name: "operations.get", summary: "One operation", grpc: operations + "Get", required: []string{"id"}},
 		{name: "operations.cancel", summary: "Have an operation stop and undo its steps", grpc: operations + "Cancel", required: []string{"id"}},
 		{name: "operations.continue", summary: "Have a paused operation go on", grpc: operations + "Continue", required: []string{"id"}},
+		{name: "host.slot", summary: "The slot that the host runs from", grpc: "trident.v1preview.StatusService/GetActiveVolume"},
 		{name: "machine.version", summary: "The name, the OS and the kernel of the host", grpc: system + "GetVersion"},
 		{name: "machine.uptime", summary: "How long the host has been running, and its boot ID", grpc: system + "GetUptime"},
 		{name: "machine.load", summary: "The load averages and the number of tasks", grpc: system + "GetLoad"},
