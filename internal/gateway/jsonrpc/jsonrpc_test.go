@@ -131,13 +131,13 @@ func TestMethodsOfTheGatewayItself(t *testing.T) {
 	both(t, func(t *testing.T, f *fixture, call func(string) string) {
 		now := time.Now().UTC().Truncate(time.Second)
 		for i := range 3 {
-			if err := f.load.Add(load.Sample{Time: now.Add(time.Duration(i-2) * time.Minute), Load1: float64(i)}); err != nil {
+			if err := f.load.Add(load.Minute{Sample: load.Sample{Time: now.Add(time.Duration(i-2) * time.Minute), Load1: float64(i)}}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var answer struct {
 			Result struct {
-				Samples       []load.Sample
+				Samples       []load.Minute
 				Time          time.Time
 				Processors    int
 				UptimeSeconds int

@@ -38,6 +38,12 @@ func sample() openrpc.Schema {
 	return openrpc.Schema{"time": openrpc.Time(), "load1": number, "load5": number, "load15": number}
 }
 
+func minute() openrpc.Schema {
+	s, whole := sample(), openrpc.Schema{"type": "integer"}
+	s["diskRead"], s["diskWritten"] = whole, whole
+	return s
+}
+
 func current() openrpc.Schema {
 	s, whole := sample(), openrpc.Schema{"type": "integer"}
 	s["processors"], s["threads"], s["uptimeSeconds"] = whole, whole, whole
@@ -66,9 +72,9 @@ func ownMethods() []*ownMethod {
 			Name: "system_load.current", Summary: "The load of the host now", Right: rights.Read, Result: result(object(current())),
 		}, loadNow},
 		{methods.Method{
-			Name: "system_load.historical", Summary: "The load of the host in each minute of the last 24 hours", Right: rights.Read,
+			Name: "system_load.historical", Summary: "The load of the host in each minute of the last 24 hours, and the bytes a second that its disks read and wrote", Right: rights.Read,
 			Params: []openrpc.Content{{Name: "since", Summary: "Only samples from this time on", Schema: openrpc.Time()}},
-			Result: result(object(openrpc.Schema{"samples": openrpc.Schema{"type": "array", "items": object(sample())}})),
+			Result: result(object(openrpc.Schema{"samples": openrpc.Schema{"type": "array", "items": object(minute())}})),
 		}, loadHistory},
 		{methods.Method{
 			Name: methodSubscribe, Summary: "Have the gateway send notify.operation, notify.operations, notify.load or notify.journal over this WebSocket, and notify.end at the end", Right: rights.Read,

@@ -176,7 +176,7 @@ func TestSubscriptionsAreBoundedAndEnd(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	if err := f.load.Add(load.Sample{Time: time.Now(), Load1: 0.5}); err != nil {
+	if err := f.load.Add(load.Minute{Sample: load.Sample{Time: time.Now(), Load1: 0.5}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.read(); !strings.Contains(got, `"method":"notify.load"`) || !strings.Contains(got, `"load1":0.5`) || !strings.Contains(got, `"subscription":"`+names[0]+`"`) {

@@ -1,8 +1,8 @@
-// Package load samples the load of the host once a minute and keeps a day of samples, in
-// memory and in a file that survives a restart of the gateway.
+// Package load samples the load and the disk traffic of the host once a minute and keeps a day of
+// samples, in memory and in a file that survives a restart of the gateway.
 //
-// It asks the kernel by sysinfo(2), because /proc/loadavg is hidden from the gateway
-// (ProcSubset= in trident-gateway.service).
+// It asks the kernel by sysinfo(2) and in /sys/block, because /proc/loadavg and /proc/diskstats are
+// hidden from the gateway (ProcSubset= in trident-gateway.service).
 package load
 
 import (
@@ -38,6 +38,13 @@ type Sample struct {
 	Load15 float64   `json:"load15"`
 }
 
+// A Minute is a sample with the traffic of all disks since the sample before, in bytes a second.
+type Minute struct {
+	Sample
+	DiskRead    int64 `json:"diskRead"`
+	DiskWritten int64 `json:"diskWritten"`
+}
+
 // Current is the load now.
 type Current struct {
 	Sample
@@ -65,18 +72,18 @@ type History struct {
 	file   *os.File // nil: in memory alone
 
 	mu      sync.Mutex
-	samples [Kept]Sample // at the place of their minute
-	told    map[chan Sample]struct{}
+	samples [Kept]Minute // at the place of their minute
+	told    map[chan Minute]struct{}
 }
 
-// record is a sample in the file: seconds since 1970, three loads in hundredths, and the
-// CRC-32 of the bytes before.
-const record = 8 + 3*4 + 4
+// record is a sample in the file: seconds since 1970, three loads in hundredths, two rates in
+// bytes a second, and the CRC-32 of the bytes before.
+const record = 8 + 3*4 + 2*8 + 4
 
 // Open returns a history that keeps its samples in the file at path, and has those that the
 // file has. Bytes of the file that are not samples are ignored. An empty path is no file.
 func Open(path string, now time.Time, logger *slog.Logger) (*History, error) {
-	h := &History{logger: logger, told: map[chan Sample]struct{}{}}
+	h := &History{logger: logger, told: map[chan Minute]struct{}{}}
 	if path == "" {
 		return h, nil
 	}
@@ -104,21 +111,24 @@ func Open(path string, now time.Time, logger *slog.Logger) (*History, error) {
 
 func place(t time.Time) int { return int(t.Unix()/60%Kept+Kept) % Kept }
 
-func encode(s Sample) []byte {
+func encode(s Minute) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(s.Time.Unix()))
 	for _, v := range []float64{s.Load1, s.Load5, s.Load15} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(math.Round(v*100)))
 	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.DiskRead))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.DiskWritten))
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 }
 
-func decode(b []byte) (Sample, bool) {
+func decode(b []byte) (Minute, bool) {
 	end := record - 4
 	if crc32.ChecksumIEEE(b[:end]) != binary.LittleEndian.Uint32(b[end:]) {
-		return Sample{}, false
+		return Minute{}, false
 	}
 	at := func(i int) float64 { return float64(binary.LittleEndian.Uint32(b[i:])) / 100 }
-	return Sample{time.Unix(int64(binary.LittleEndian.Uint64(b)), 0).UTC(), at(8), at(12), at(16)}, true
+	rate := func(i int) int64 { return max(0, int64(binary.LittleEndian.Uint64(b[i:]))) }
+	return Minute{Sample{time.Unix(int64(binary.LittleEndian.Uint64(b)), 0).UTC(), at(8), at(12), at(16)}, rate(20), rate(28)}, true
 }
 
 // Run takes a sample each minute until ctx ends, and closes the file then.
@@ -126,18 +136,45 @@ func (h *History) Run(ctx context.Context) {
 	defer h.close()
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
+	var last reading
 	for {
-		if c, err := Now(time.Now()); err != nil {
-			h.logger.Warn("no sample of the load", "error", err)
-		} else if err := h.Add(c.Sample); err != nil {
-			h.logger.Warn("a sample of the load is in memory alone", "error", err)
-		}
+		last = h.sample(last)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// A reading is the traffic of the disks at a time; the zero value is none.
+type reading struct {
+	traffic
+	at time.Time
+}
+
+// sample adds a sample of this minute, and returns the reading for the next one.
+func (h *History) sample(last reading) reading {
+	now := time.Now()
+	next := reading{at: now}
+	var err error
+	if next.traffic, err = readTraffic(sysBlock); err != nil {
+		h.logger.Warn("no sample of the disks", "error", err)
+		next = reading{}
+	}
+	c, err := Now(now)
+	if err != nil {
+		h.logger.Warn("no sample of the load", "error", err)
+		return next
+	}
+	m := Minute{Sample: c.Sample}
+	if !last.at.IsZero() {
+		m.DiskRead, m.DiskWritten = next.since(last.traffic, now.Sub(last.at))
+	}
+	if err := h.Add(m); err != nil {
+		h.logger.Warn("a sample of the load is in memory alone", "error", err)
+	}
+	return next
 }
 
 func (h *History) close() {
@@ -148,7 +185,7 @@ func (h *History) close() {
 
 // Add adds a sample, in place of one of the same minute. After an error the sample is in
 // memory alone.
-func (h *History) Add(s Sample) error {
+func (h *History) Add(s Minute) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := place(s.Time)
@@ -167,23 +204,23 @@ func (h *History) Add(s Sample) error {
 }
 
 // Since returns the samples of the last 24 hours that are not before since, the oldest first.
-func (h *History) Since(since, now time.Time) []Sample {
+func (h *History) Since(since, now time.Time) []Minute {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := []Sample{}
+	out := []Minute{}
 	for _, s := range h.samples {
 		if !s.Time.IsZero() && !s.Time.Before(since) && now.Sub(s.Time) < Kept*Every {
 			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b Sample) int { return a.Time.Compare(b.Time) })
+	slices.SortFunc(out, func(a, b Minute) int { return a.Time.Compare(b.Time) })
 	return out
 }
 
 // Follow returns a channel that gets each new sample until end is called. A sample that the
 // reader does not take in time is left out.
-func (h *History) Follow() (samples <-chan Sample, end func()) {
-	c := make(chan Sample, 1)
+func (h *History) Follow() (samples <-chan Minute, end func()) {
+	c := make(chan Minute, 1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.told[c] = struct{}{}

@@ -26,12 +26,12 @@ func TestADayOfSamplesSurvivesARestart(t *testing.T) {
 	now := begin
 	for i := range 2 * Kept {
 		now = begin.Add(time.Duration(i) * Every)
-		if err := h.Add(Sample{now, float64(i), 0.25, 12.34}); err != nil {
+		if err := h.Add(Minute{Sample{now, float64(i), 0.25, 12.34}, int64(i), 1 << 40}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got := h.Since(time.Time{}, now)
-	if len(got) != Kept || got[0].Load1 != Kept || got[Kept-1] != (Sample{now, 2*Kept - 1, 0.25, 12.34}) {
+	if len(got) != Kept || got[0].Load1 != Kept || got[Kept-1] != (Minute{Sample{now, 2*Kept - 1, 0.25, 12.34}, 2*Kept - 1, 1 << 40}) {
 		t.Errorf("%d samples, %+v to %+v", len(got), got[0], got[len(got)-1])
 	}
 	h.close()
@@ -39,7 +39,7 @@ func TestADayOfSamplesSurvivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := again.Since(now.Add(-2*Every), now); len(got) != 3 || got[2] != (Sample{now, 2*Kept - 1, 0.25, 12.34}) {
+	if got := again.Since(now.Add(-2*Every), now); len(got) != 3 || got[2] != (Minute{Sample{now, 2*Kept - 1, 0.25, 12.34}, 2*Kept - 1, 1 << 40}) {
 		t.Errorf("after a restart: %+v", got)
 	}
 	if info, _ := os.Stat(path); info.Size() != Kept*record {
@@ -61,7 +61,7 @@ func TestAForeignFileHasNoSamples(t *testing.T) {
 	if err != nil || len(h.Since(time.Time{}, time.Now())) != 0 {
 		t.Errorf("%v", err)
 	}
-	future := Sample{Time: time.Now().Add(time.Hour)}
+	future := Minute{Sample: Sample{Time: time.Now().Add(time.Hour)}}
 	if _, err := h.file.WriteAt(encode(future), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestFollowersGetNewSamplesUntilTheyEnd(t *testing.T) {
 	}
 	c, end := h.Follow()
 	for i := range 3 { // the follower does not take them: no wait
-		if err := h.Add(Sample{Time: time.Unix(int64(60*i), 0)}); err != nil {
+		if err := h.Add(Minute{Sample: Sample{Time: time.Unix(int64(60*i), 0)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,19 +97,19 @@ func TestFollowersGetNewSamplesUntilTheyEnd(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	end()
-	_ = h.Add(Sample{})
+	_ = h.Add(Minute{})
 	if len(c) != 0 || len(h.told) != 0 {
 		t.Error("a follower that has ended gets a sample")
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(encode(Sample{time.Unix(1_800_000_000, 0), 1, 2, 3}))
+	f.Add(encode(Minute{Sample{time.Unix(1_800_000_000, 0), 1, 2, 3}, 4, 5}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) != record {
 			return
 		}
-		if s, ok := decode(data); ok && s.Load1 < 0 {
+		if s, ok := decode(data); ok && (s.Load1 < 0 || s.DiskRead < 0 || s.DiskWritten < 0) {
 			t.Errorf("%+v", s)
 		}
 	})
