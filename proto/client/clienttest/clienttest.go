@@ -47,6 +47,9 @@ type Config struct {
 	// which the operation waits for a reboot follow in the next boot; see Restart. An
 	// operation whose last event does not end it continues until a client cancels it.
 	Script []*operationsv1.Event
+	// Steps has the names of the steps of every operation, in order. The server derives their
+	// states from the events.
+	Steps []string
 	// Completed is the result of servicing in upstream's form. Nil is success, or the
 	// failure of the operation.
 	Completed *tridentv1.Completed

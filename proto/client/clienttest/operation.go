@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"slices"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -95,6 +96,9 @@ func (s *Server) enter(request string, what start, config string) *operation {
 		Id: "op-" + strconv.Itoa(len(s.operations)+1), Kind: what.kind, Summary: what.summary, CreateTime: timestamppb.Now(),
 		Phase: operationsv1.Phase_PHASE_DOING,
 	}}
+	for _, name := range s.config.Steps {
+		op.Steps = append(op.Steps, &operationsv1.Step{Name: name, State: operationsv1.StepState_STEP_STATE_PENDING})
+	}
 	s.operations = append(s.operations, op)
 	s.requests[request] = op
 	if what.config != nil {
@@ -131,11 +135,31 @@ func (s *Server) add(op *operation, e *operationsv1.Event) {
 	op.events = append(op.events, e)
 	op.Waiting = e.GetChange().GetWaiting()
 	op.Phase, op.Step, op.LastSequence, op.UpdateTime = e.GetPhase(), e.GetStep(), e.GetSequence(), e.GetTime()
+	op.setSteps()
 	if f := e.GetChange().GetFailure(); f != nil {
 		op.Failure = f
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// setSteps sets the states of the steps by the phase and the step of the operation.
+func (op *operation) setSteps() {
+	at := slices.IndexFunc(op.Steps, func(s *operationsv1.Step) bool { return s.GetName() == op.GetStep() })
+	for i, s := range op.Steps {
+		switch phase := op.GetPhase(); {
+		case phase == operationsv1.Phase_PHASE_DONE || phase == operationsv1.Phase_PHASE_DOING && i < at:
+			s.State = operationsv1.StepState_STEP_STATE_DONE
+		case phase == operationsv1.Phase_PHASE_DOING && i == at:
+			s.State = operationsv1.StepState_STEP_STATE_DOING
+		case phase == operationsv1.Phase_PHASE_UNDOING && i == at:
+			s.State = operationsv1.StepState_STEP_STATE_UNDOING
+		case phase == operationsv1.Phase_PHASE_UNDONE || phase == operationsv1.Phase_PHASE_UNDOING && i > at:
+			if s.State != operationsv1.StepState_STEP_STATE_PENDING {
+				s.State = operationsv1.StepState_STEP_STATE_UNDONE
+			}
+		}
+	}
 }
 
 func (s *Server) find(id string) (*operation, error) {
