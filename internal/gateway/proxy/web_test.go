@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -346,5 +347,53 @@ func TestAStopEndsConnectionsOfHTTP(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// The page is below the checks of Host and Origin, needs no login, and can be turned off.
+func TestThePageIsServedToBrowsers(t *testing.T) {
+	f := newFixture(t, "")
+	get := func(path string, headers ...string) (int, string, http.Header) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+f.address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+			r.Host = cmp.Or(r.Header.Get("Host"), r.Host)
+		}
+		resp, err := f.browser().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(data), resp.Header
+	}
+	if code, got, h := get("/"); code != 200 || !strings.Contains(got, "<title>Trident</title>") || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%d %.80s %v", code, got, h)
+	}
+	for _, tt := range []struct {
+		path string
+		code int
+		head []string
+	}{
+		{"/app.js", 200, nil}, {"/none", 404, nil}, {"/openrpc.json", 200, nil}, {"/rpc", 405, nil},
+		{"/", 200, []string{"Host", "localhost"}}, {"/", 403, []string{"Host", "evil.example.org"}}, {"/", 403, []string{"Origin", "https://evil.example.org"}},
+	} {
+		if code, got, _ := get(tt.path, tt.head...); code != tt.code {
+			t.Errorf("%+v: %d %.80s", tt, code, got)
+		}
+	}
+	f.configure("http: {page: false, passphrases: " + f.path("passphrases") + "}\n")
+	if err := f.server.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if code, got, _ := get("/"); code != 404 || !strings.Contains(got, "/rpc") {
+		t.Errorf("a page that is turned off: %d %s", code, got)
 	}
 }

@@ -26,6 +26,8 @@ const views = [
 ];
 const hidden = ["operation"]; // of the navigation: it needs an ID
 
+const followAgain = 60_000;
+
 const at = (id) => document.getElementById(id);
 const main = at("main");
 
@@ -65,6 +67,17 @@ class App {
   }
 
   freshen() { for (const f of [...this.#fresh]) f(); }
+
+  /** Freshens the view with each operation that begins or ends, and every minute if tridentd does not tell of them. */
+  followOperations() {
+    this.rpc.subscribe(() => ({ topic: "operations" }), () => this.freshen(), () => {
+      setTimeout(() => {
+        if (this.rpc.isClosed) return;
+        this.freshen();
+        this.followOperations();
+      }, followAgain);
+    });
+  }
 
   /** Reports whether a box of a view is still in the page. */
   isShown(box) { return box.isConnected; }
@@ -132,7 +145,7 @@ function begin(credentials, isSaved = false) {
     if (!isIn && !isSaved) leave({ message: "The gateway does not accept the connection.", hint: credentials ? "Try again in some seconds." : "Choose the certificate again, or log in in another way." });
   });
   rpc.addEventListener("refused", ({ detail }) => { if (app === own) leave(detail); });
-  rpc.addEventListener("open", () => rpc.subscribe(() => ({ topic: "operations" }), () => own.freshen()), { once: true });
+  rpc.addEventListener("open", () => own.followOperations(), { once: true });
   rpc.open();
 }
 

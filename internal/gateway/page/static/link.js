@@ -28,6 +28,13 @@ export class Link {
     this.show(text);
   }
 
+  /** Asks tridentd once, when it is about to restart: the gateway does not tell that it has. */
+  async look() {
+    if (this.isProbing || !this.rpc.isOpen) return;
+    const { version } = await this.rpc.call("version").catch(() => ({}));
+    if (version !== this.version) this.probe();
+  }
+
   /** Asks tridentd until it answers, and says what has changed since the last time. */
   async probe() {
     if (this.isProbing) return;
@@ -61,8 +68,10 @@ export class Link {
     this.boot = boot || this.boot;
     this.outage = "";
     this.known({ version: this.version, hostname });
-    this.#say(news.join(" "));
-    if (news.length > 0) this.timer = setTimeout(() => this.show(""), shownFor);
+    if (news.length > 0) { // else what was said last stays for its time
+      this.#say(news.join(" "));
+      this.timer = setTimeout(() => this.show(""), shownFor);
+    }
     this.fresh();
   }
 }

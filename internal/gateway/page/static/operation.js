@@ -4,7 +4,7 @@ import { el, fill, newID, terms } from "./dom.js";
 import { bytes, time, word } from "./format.js";
 import { actButton, failure, fault, live } from "./parts.js";
 
-const keptLines = 500;
+const keptLines = 500, lookEvery = 1000;
 const ended = ["PHASE_DONE", "PHASE_UNDONE", "PHASE_STUCK"];
 const phases = {
   PHASE_DOING: "runs", PHASE_UNDOING: "undoes its steps", PHASE_DONE: "done", PHASE_UNDONE: "failed; Trident has undone its steps",
@@ -28,7 +28,8 @@ export function brief(op) {
 export function operation(app, box, id, heading) {
   const head = el("div"), progress = el("div"), log = el("div", { class: "log", role: "log", "aria-label": "Log of the operation", tabindex: "0" });
   fill(box, el("section", {}, head, progress), el("section", {}, el("h2", {}, "Log"), log));
-  let said = "";
+  let said = "", looking = 0;
+  app.atEnd(() => clearInterval(looking));
   const refresh = live(app, head, [["operations.get", { id }], ["self.history", { limit: 200 }]], (answer, history) => {
     if (answer instanceof Error) {
       fill(head, fault(answer));
@@ -36,6 +37,8 @@ export function operation(app, box, id, heading) {
     }
     const op = answer.operation;
     fill(heading, op.summary || op.kind);
+    clearInterval(looking);
+    if (["restart", "reboot"].includes(op.waiting)) looking = setInterval(() => app.link.look(), lookEvery);
     showHead(app, head, op, history instanceof Error ? null : history.entries?.find((e) => e.operationId === id), refresh);
     if (ended.includes(op.phase)) fill(progress);
     const news = `${phaseOf(op)}${ended.includes(op.phase) ? "" : `, step ${op.step}`}`;
@@ -49,7 +52,7 @@ function showHead(app, box, op, entry, refresh) {
   const isOver = ended.includes(op.phase);
   const done = (s) => word("STEP_STATE_", s.state) || "pending";
   fill(box,
-    el("p", { class: { PHASE_DONE: "good", PHASE_UNDONE: "bad", PHASE_STUCK: "bad" }[op.phase] }, el("strong", {}, `This operation ${isOver && op.phase !== "PHASE_STUCK" ? "has ended" : ""}`.trim()), `: ${phaseOf(op)}.`),
+    el("p", { class: { PHASE_DONE: "good", PHASE_UNDONE: "bad", PHASE_STUCK: "bad" }[op.phase] }, el("strong", {}, `The operation ${op.phase === "PHASE_DONE" || op.phase === "PHASE_STUCK" ? "is " : ""}${phaseOf(op)}.`)),
     op.waiting && el("p", { class: "warn" }, waits[op.waiting] ?? `It waits for: ${op.waiting}.`),
     op.halt?.cause && el("div", { class: "fault" }, el("p", {}, `It has been waiting for the disk since ${time(op.halt.since)}: ${op.halt.cause.message}`)),
     op.failure && failure(op.failure),
@@ -79,6 +82,7 @@ function follow(app, id, { log, progress, refresh }) {
     else if (event.log) add(log, line(event));
     else if (event.change || event.halt) {
       add(log, change(event));
+      meter(event.step, null);
       soon();
     }
   }, (e) => {
@@ -119,13 +123,18 @@ function change(event) {
   return el("div", { class: c.failure && "bad" }, `${clock(event.time)} ${event.step || "end"}: ${text}${c.failure ? `: ${c.failure.message}` : ""}`);
 }
 
-// newMeter returns a function that shows the progress of a step: bytes, a bar and the rate.
+// newMeter returns a function that shows the progress of a step: bytes, a bar and the rate. Without
+// a progress it removes that of another step.
 function newMeter(box) {
   const bar = el("progress", { max: 1 }), text = el("p", { class: "dim" }), id = newID("step");
   const name = el("p", { id });
   bar.setAttribute("aria-labelledby", id);
   let step = "", from = { at: 0, done: 0 };
   return (now, p) => {
+    if (!p) {
+      if (now !== step) fill(box);
+      return;
+    }
     const done = Number(p.done ?? 0), total = Number(p.total ?? 0);
     if (now !== step || done < from.done) from = { at: performance.now(), done };
     step = now;

@@ -20,6 +20,7 @@ const methodNotFound = -32601;
 export const isAbsent = (e) => e instanceof RPCError && e.code === methodNotFound;
 
 const firstPause = 250, longestPause = 5000;
+const mostEarly = 1000;
 
 /**
  * Events: "open" (logged in; detail is the answer of authenticate, or null), "lost" (tries again),
@@ -33,7 +34,9 @@ export class RPC extends EventTarget {
     this.last = 0;
     this.waiting = new Map();
     this.subscriptions = new Map();
+    this.early = []; // notifications that came before the answer with the name of their subscription
     this.pause = firstPause;
+    this.pending = 0; // subscriptions without an answer
     this.isOpen = false;
     this.isClosed = false;
   }
@@ -81,6 +84,7 @@ export class RPC extends EventTarget {
     for (const { reject } of this.waiting.values()) reject(new RPCError({ code: unavailable, message: "the connection to the gateway was lost" }));
     this.waiting.clear();
     for (const s of this.subscriptions.values()) s.name = "";
+    this.early = [];
     if (this.isClosed) return;
     this.dispatchEvent(new CustomEvent("lost", { detail: was }));
     this.timer = setTimeout(() => this.open(), this.pause * (0.75 + Math.random() / 2));
@@ -122,6 +126,7 @@ export class RPC extends EventTarget {
       } else s.onNote(params);
       return;
     }
+    if (this.pending > 0 && this.early.length < mostEarly) this.early.push([method, params]);
   }
 
   /**
@@ -142,9 +147,11 @@ export class RPC extends EventTarget {
 
   async #subscribe(s) {
     try {
-      const { subscription } = await this.#send("notifications.subscribe", s.params());
+      this.pending += 1;
+      const { subscription } = await this.#send("notifications.subscribe", s.params()).finally(() => { this.pending -= 1; });
       if (this.subscriptions.has(s.key)) s.name = subscription;
       else this.#send("notifications.unsubscribe", { subscription }).catch(() => {});
+      for (const [method, params] of this.early.splice(0)) this.#notify(method, params);
     } catch (e) {
       if (e.code === unavailable && !this.isOpen) return; // again after the next connection
       this.subscriptions.delete(s.key);
