@@ -120,7 +120,7 @@ func TestThePageInEachState(t *testing.T) {
 	h := newRPCHost(t, `rights: [{identity: "passphrase:admin", rights: [admin]}]`)
 	b := newBrowser(h)
 	w := &pageWorld{socket: filepath.Join(h.dir, "fake.sock")}
-	if err := w.become("fresh"); err != nil {
+	if err := w.become("slow"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.server.Close() })
@@ -146,11 +146,14 @@ func (h *rpcHost) loadOfADay() string {
 		h.t.Fatal(err)
 	}
 	for i := range 24 * 60 {
-		v := 0.7 + 0.5*math.Sin(float64(i)/230) + 0.2*math.Sin(float64(i)/17)
+		v := 7 + 5*math.Sin(float64(i)/230) + 2*math.Sin(float64(i)/17)
 		if i > 800 && i < 860 {
-			v += 2
+			v += 9
 		}
-		if err := history.Add(gatewayload.Sample{Time: now.Add(-time.Duration(i) * time.Minute), Load1: v, Load5: v * 0.9, Load15: v * 0.8}); err != nil {
+		if err := history.Add(gatewayload.Minute{
+			Sample:   gatewayload.Sample{Time: now.Add(-time.Duration(i) * time.Minute), Load1: v, Load5: v * 0.9, Load15: v * 0.8},
+			DiskRead: int64(v * v * 1e5), DiskWritten: int64(v * 3e5),
+		}); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -168,7 +171,7 @@ type pageWorld struct {
 	server *clienttest.Server
 }
 
-// ServeHTTP ends tridentd, or has another one take its place: /end, /fresh, /kept, /failed.
+// ServeHTTP ends tridentd, or has another one take its place: /end, /slow, /fresh, /kept, /failed.
 func (w *pageWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if err := w.become(strings.TrimPrefix(r.URL.Path, "/")); err != nil {
 		http.Error(rw, err.Error(), http.StatusInternalServerError)
@@ -188,7 +191,7 @@ func (w *pageWorld) become(state string) error {
 	if !ok {
 		return fmt.Errorf("there is no state %q", state)
 	}
-	config.System, config.Control = fakeSystem{}, clienttest.Control{Units: fakeUnits{}, Logs: fakeLogs{}}
+	config.Steps, config.System, config.Control = upgradeSteps, fakeSystem{}, clienttest.Control{Units: fakeUnits{}, Logs: fakeLogs{}}
 	w.server = clienttest.New(config)
 	return errors.Join(w.server.Listen(w.socket), os.Chmod(w.socket, 0o666))
 }
@@ -199,9 +202,14 @@ func minute(minutes int) *timestamppb.Timestamp {
 	return timestamppb.New(began.Add(time.Duration(minutes) * time.Minute))
 }
 
+// upgradeSteps has the steps of an upgrade of Trident.
+var upgradeSteps = []string{"fetch", "verify", "probe", "arm rescue", "return", "activate", "restart", "prove", "settle"}
+
+// stepsTo returns the steps of an upgrade, of which the last one that was begun is named. If then is
+// set, those are in that state, and not done.
 func stepsTo(last string, then operationsv1.StepState) (out []*operationsv1.Step) {
 	state := operationsv1.StepState_STEP_STATE_DONE
-	for _, name := range []string{"fetch", "verify", "probe", "arm rescue", "return", "activate", "restart", "prove", "settle"} {
+	for _, name := range upgradeSteps {
 		step := &operationsv1.Step{Name: name, State: state}
 		if then != 0 && state == operationsv1.StepState_STEP_STATE_DONE {
 			step.State = then
@@ -224,7 +232,7 @@ func pageStates() map[string]clienttest.Config {
 	script := []*operationsv1.Event{
 		clienttest.Step(operationsv1.Phase_PHASE_DOING, "fetch", nil), clienttest.Progress("fetch", 12<<20, 48<<20), clienttest.Progress("fetch", 30<<20, 48<<20),
 		clienttest.Log("fetch", operationsv1.Severity_SEVERITY_INFO, "received 30 MiB of 48 MiB"),
-		clienttest.Step(operationsv1.Phase_PHASE_DOING, "activate", nil),
+		clienttest.Step(operationsv1.Phase_PHASE_DOING, "verify", nil), clienttest.Step(operationsv1.Phase_PHASE_DOING, "activate", nil),
 		clienttest.Log("activate", operationsv1.Severity_SEVERITY_WARNING, "/usr is read-only while the extension is merged"),
 		clienttest.Restart("restart"),
 	}
@@ -254,6 +262,7 @@ func pageStates() map[string]clienttest.Config {
 		}}
 	}
 	return map[string]clienttest.Config{
+		"slow":  {Version: "1.4.0", Status: base, Script: script[:4], Updates: updates},
 		"fresh": {Version: "1.4.0", Status: base, Script: script, Updates: updates},
 		"kept": {Version: "2.0.0", Status: kept, Script: script, Updates: updates, History: []*selfv1.HistoryEntry{entry},
 			Operations: op(operationsv1.Phase_PHASE_DONE, stepsTo("settle", 0), nil)},

@@ -17,6 +17,9 @@ await run(async (browser, open) => {
   const other = await open();
   await other.getByRole("heading", { name: "Log in" }).waitFor();
 
+  await logIn(other);
+  await see(other, "Versions on this host");
+
   await page.getByRole("link", { name: "Updates" }).click();
   await page.getByLabel("Image").setInputFiles(IMAGE);
   await page.getByLabel("Pause for a person").selectOption("PAUSE_BEFORE_ACTIVATE");
@@ -27,6 +30,11 @@ await run(async (browser, open) => {
   await dialog.getByRole("button", { name: "Upgrade" }).click();
   await see(page, "It is paused, and waits for a person");
   assert.match(page.url(), /#operation\//);
+
+  // Another page learns of it by itself.
+  await see(other, "An operation runs");
+  await other.getByRole("link", { name: "Watch it live" }).click();
+  await see(other, "It is paused, and waits for a person");
 
   await control("stop");
   await page.getByRole("button", { name: "Continue" }).click();
@@ -40,6 +48,7 @@ await run(async (browser, open) => {
   await see(page, "arm rescue");
   await see(page, "passphrase:admin");
   for (const name of ["fetch", "verify", "probe"]) assert.equal(await page.locator("ol.steps li.undone", { hasText: name }).count(), 1, name);
+  await see(other, "failed; Trident has undone its steps");
   const lines = await page.getByRole("log").locator("div").allInnerTexts();
   assert.equal(lines.filter((l) => /waits for: continue/.test(l)).length, 1, lines.join("\n"));
 

@@ -5,8 +5,9 @@ import { audit, control, IMAGE, logIn, PICTURES, READER, run, see } from "./comm
 
 const budget = 150 * 1024;
 
-async function picture(page, name, width = 960, height = 640) {
+async function picture(page, name, width = 960, height = 720) {
   if (!PICTURES) return;
+  await page.mouse.move(0, 0);
   await page.setViewportSize({ width, height });
   await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
   await page.screenshot({ path: join(PICTURES, `page-${name}.png`) });
@@ -18,6 +19,7 @@ async function count(page) {
   const cdp = await page.context().newCDPSession(page);
   const sum = { files: 0, messages: 0 };
   await cdp.send("Network.enable");
+  await cdp.send("Network.setCacheDisabled", { cacheDisabled: true });
   cdp.on("Network.loadingFinished", (e) => { sum.files += e.encodedDataLength; });
   cdp.on("Network.webSocketFrameReceived", (e) => { sum.messages += e.response.payloadData.length; });
   return sum;
@@ -80,6 +82,20 @@ await run(async (_, open) => {
   await page.getByRole("link", { name: "Its journal" }).click();
   assert.equal(await page.getByLabel("Unit", { exact: true }).inputValue(), "backup.service");
 
+  // An operation that takes long.
+  await go(page, "Updates");
+  await page.getByRole("button", { name: "Check for updates" }).click();
+  await page.getByRole("button", { name: "Upgrade to 2.0.0" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Upgrade" }).click();
+  await see(page, "30.0 MiB of 48.0 MiB (62 %)");
+  await see(page, "received 30 MiB");
+  await audit(page, "running operation");
+  await picture(page, "operation");
+  await page.getByRole("button", { name: "Cancel the operation" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel the operation" }).click();
+  await see(page, "cancelled by request");
+  await control("fresh");
+
   // An upload, watched through the restart of tridentd.
   await go(page, "Updates");
   await page.getByLabel("Image").setInputFiles(IMAGE);
@@ -87,15 +103,15 @@ await run(async (_, open) => {
   await page.getByRole("dialog").getByRole("button", { name: "Upgrade" }).click();
   await see(page, "waits for tridentd to restart");
   await see(page, "received 30 MiB");
-  await see(page, "30.0 MiB of 48.0 MiB");
-  await audit(page, "running operation");
-  await picture(page, "operation");
+  assert.equal(await page.locator("ol.steps li.done").count(), 6);
+  assert.equal(await page.locator("ol.steps li[aria-current=step]").textContent(), "restart: doing");
+  await audit(page, "waiting operation");
   await control("end");
   await see(page, "tridentd does not answer since");
   await audit(page, "outage");
   await control("kept");
   await see(page, "tridentd was 1.4.0 and is 2.0.0 now.");
-  await see(page, "This operation has ended");
+  await see(page, "The operation is done.");
   await audit(page, "ended operation");
 
   // A phone: the rollback.
