@@ -98,6 +98,7 @@ func TestThePackageHoldsEveryPageTheSchemaAndTheExamples(t *testing.T) {
 	got, folders := p.installedFiles(t, "trident")
 	want := append(find(t, "docs", ".md"), find(t, "docs", ".yaml")...)
 	want = append(want, find(t, "docs", ".svg")...)
+	want = append(want, find(t, "docs", ".png")...)
 	want = append(want, "docs/host-configuration.schema.json", "README.md", "SECURITY.md", "CHANGELOG.md")
 	for _, name := range want {
 		to := "/usr/share/doc/trident/" + name
