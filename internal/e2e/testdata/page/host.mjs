@@ -5,6 +5,9 @@ import { control, IMAGE, logIn, PAGE, run, see } from "./common.mjs";
 await run(async (browser, open) => {
   const page = await open();
   await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await page.getByLabel("Certificate of this browser").check(); // it has none
+  await page.getByRole("button", { name: "Log in" }).click();
+  await see(page, "the caller has not logged in");
   await page.locator("input[type=password]").fill("a wrong passphrase");
   await page.getByRole("button", { name: "Log in" }).click();
   await page.getByRole("alert").waitFor();
