@@ -12,8 +12,7 @@ export class RPCError extends Error {
 }
 
 export const unavailable = 14;
-export const unauthenticated = 16;
-const denied = 7;
+const exhausted = 8; // a limit of the gateway
 const methodNotFound = -32601;
 
 /** Reports whether an error says that the gateway does not have a method. */
@@ -38,6 +37,7 @@ export class RPC extends EventTarget {
     this.pause = firstPause;
     this.pending = 0; // subscriptions without an answer
     this.isOpen = false;
+    this.hasBeenOpen = false; // a login that was good once is tried again
     this.isClosed = false;
   }
 
@@ -61,6 +61,7 @@ export class RPC extends EventTarget {
       const answer = params ? await this.#send("authenticate", params) : await this.#send("version", {}).then(() => null);
       if (ws !== this.ws) return;
       this.isOpen = true;
+      this.hasBeenOpen = true;
       this.pause = firstPause;
       this.dispatchEvent(new CustomEvent("open", { detail: answer }));
       for (const s of [...this.subscriptions.values()]) this.#subscribe(s);
@@ -71,7 +72,7 @@ export class RPC extends EventTarget {
         this.dispatchEvent(new CustomEvent("open", { detail: null }));
         return;
       }
-      if (e.code === unavailable || e.code === 8) { ws.close(); return; }
+      if (this.hasBeenOpen && (e.code === unavailable || e.code === exhausted)) { ws.close(); return; }
       this.close();
       this.dispatchEvent(new CustomEvent("refused", { detail: e }));
     }
@@ -159,6 +160,3 @@ export class RPC extends EventTarget {
     }
   }
 }
-
-/** Reports whether an error says that the login, and not the connection, is at fault. */
-export const isRefusal = (e) => e.code === unauthenticated || e.code === denied;
