@@ -34,7 +34,7 @@ import (
 )
 
 func TestADaemonServesUntilItIsStoppedAndFreesTheSocket(t *testing.T) {
-	root := t.TempDir()
+	root := shortDir(t)
 	for range 2 {
 		socket, stop := start(t, testConfig(root))
 		if want := filepath.Join(root, socketFile); socket != want {
@@ -58,7 +58,7 @@ func TestADaemonServesUntilItIsStoppedAndFreesTheSocket(t *testing.T) {
 }
 
 func TestAnIdleDaemonExits(t *testing.T) {
-	c := testConfig(t.TempDir())
+	c := testConfig(shortDir(t))
 	c.IdleTimeout = 50 * time.Millisecond
 	d, err := New(t.Context(), c)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestAFailedStartNamesTheReason(t *testing.T) {
 		}
 	})
 	t.Run("damaged datastore", func(t *testing.T) {
-		c := testConfig(t.TempDir())
+		c := testConfig(shortDir(t))
 		path := filepath.Join(c.Root, hoststate.DefaultPath)
 		rubbish := []byte(strings.Repeat("rubbish ", 1000))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, rubbish, 0o600)); err != nil {
@@ -107,7 +107,7 @@ func TestAFailedStartNamesTheReason(t *testing.T) {
 		stop()
 	})
 	t.Run("the socket is taken", func(t *testing.T) {
-		c := testConfig(t.TempDir())
+		c := testConfig(shortDir(t))
 		c.Socket = filepath.Join(t.TempDir(), "s")
 		l := unixSocket(t, c.Socket)
 		defer l.Close()
@@ -186,7 +186,7 @@ func TestAnOperationAndItsWatchersOutliveTheDaemon(t *testing.T) {
 		"killed":  func(c *child) { _ = c.Process.Kill() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
+			root := shortDir(t)
 			socket, marker := filepath.Join(root, socketFile), filepath.Join(root, servicing.UnsettledMark)
 			conn := dial(t, socket)
 			first := startChild(t, root).mustStart(t)
@@ -350,7 +350,7 @@ func TestTheDaemonReportsItsStateToSystemd(t *testing.T) {
 			}
 		}
 	}
-	c := testConfig(t.TempDir())
+	c := testConfig(shortDir(t))
 	socket, stop := start(t, c)
 	until("READY=1")
 	if diff := cmp.Diff([]string{"READY=1"}, got); diff != "" {
@@ -370,7 +370,7 @@ func TestTheDaemonReportsItsStateToSystemd(t *testing.T) {
 }
 
 func TestADaemonThatDoesNotAnswerDoesNotNotifyTheWatchdog(t *testing.T) {
-	d, err := New(t.Context(), testConfig(t.TempDir()))
+	d, err := New(t.Context(), testConfig(shortDir(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +388,7 @@ func TestADaemonThatDoesNotAnswerDoesNotNotifyTheWatchdog(t *testing.T) {
 
 func TestASocketOfSystemdThatSomebodyRemovedIsMadeAgain(t *testing.T) {
 	for _, passed := range []bool{true, false} {
-		c := testConfig(t.TempDir())
+		c := testConfig(shortDir(t))
 		fake := &systemdtest.Fake{}
 		fake.Define(systemdtest.Definition{Name: "tridentd.socket"})
 		c.Systemd = fake
@@ -417,7 +417,7 @@ func TestASocketOfSystemdThatSomebodyRemovedIsMadeAgain(t *testing.T) {
 }
 
 func TestADaemonStartsAfterOneThatWasKilled(t *testing.T) {
-	root := t.TempDir()
+	root := shortDir(t)
 	c := startChild(t, root).mustStart(t)
 	mustAnswer(t, filepath.Join(root, socketFile))
 	if err := c.Process.Signal(syscall.SIGKILL); err != nil {

@@ -16,7 +16,7 @@ import (
 
 // The reason reaches the handshake, the calls, and the judgement of the update feed.
 func TestADaemonThatCannotBeReplacedSaysWhyInEveryCall(t *testing.T) {
-	c := testConfig(t.TempDir())
+	c := testConfig(shortDir(t))
 	c.Fixed = errkind.WithHint(errkind.Errorf(errkind.Unsupported, "it is in a container"), "pull an image")
 	socket, _ := start(t, c)
 	conn := dial(t, socket)

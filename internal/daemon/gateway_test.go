@@ -22,7 +22,7 @@ import (
 // test, and with a policy.
 func gatewayHost(t *testing.T) (root string) {
 	t.Helper()
-	root = t.TempDir()
+	root = shortDir(t)
 	for name, text := range map[string]string{
 		"etc/passwd": fmt.Sprintf("root:x:0:0::/:/bin/sh\n%s:x:%d:%d::/:/bin/false\n", gatewayUser, os.Geteuid(), os.Getegid()),
 		"etc/trident/gateway.yaml": "rights:\n- {identity: \"dns:reader\", rights: [read]}\n- {identity: \"dns:operator\", rights: [operate]}\n" +

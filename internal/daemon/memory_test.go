@@ -13,7 +13,7 @@ import (
 func TestTheCollectorKeepsBelowWhatTheControlGroupAllows(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
-	root := t.TempDir()
+	root := shortDir(t)
 	for name, text := range map[string]string{
 		"proc/self/cgroup": "0::/system.slice/tridentd.service\n",
 		"sys/fs/cgroup/system.slice/tridentd.service/memory.max": "2147483648\n",

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMetricsAreReadOnASocketOfTheirOwnByRootAlone(t *testing.T) {
-	root := t.TempDir()
+	root := shortDir(t)
 	path := filepath.Join(root, metricsSocket)
 	socket, stop := start(t, testConfig(root))
 	if _, err := tridentv1.NewVersionServiceClient(dial(t, socket)).Version(soon(t), &tridentv1.VersionRequest{}); err != nil {
@@ -53,7 +53,7 @@ func TestMetricsAreReadOnASocketOfTheirOwnByRootAlone(t *testing.T) {
 }
 
 func TestADaemonWhoseMetricsNobodyCanReadWorks(t *testing.T) {
-	root := t.TempDir()
+	root := shortDir(t)
 	if err := os.MkdirAll(filepath.Join(root, metricsSocket), 0o700); err != nil {
 		t.Fatal(err)
 	}

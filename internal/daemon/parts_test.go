@@ -20,7 +20,7 @@ import (
 )
 
 func TestThereIsOneDaemonOnARoot(t *testing.T) {
-	root := t.TempDir()
+	root := shortDir(t)
 	first, err := lock(root)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestThereIsOneDaemonOnARoot(t *testing.T) {
 }
 
 func TestTheMarkerIsThereExactlyWhileWorkIsUnsettled(t *testing.T) {
-	root := t.TempDir()
+	root := shortDir(t)
 	path := filepath.Join(root, servicing.UnsettledMark)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ func TestARefusedOperationIsNotBegunAgain(t *testing.T) {
 
 func TestASocketThatNobodyServesIsAnErrorAtOnceThatSaysWhatToDo(t *testing.T) {
 	dir := t.TempDir()
-	stale := filepath.Join(dir, "stale.sock")
+	stale := filepath.Join(dir, "s")
 	l, err := net.Listen("unix", stale)
 	if err != nil {
 		t.Fatal(err)
