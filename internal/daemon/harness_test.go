@@ -202,7 +202,7 @@ type activator struct {
 
 func newActivator(t *testing.T) *activator {
 	t.Helper()
-	a := &activator{root: t.TempDir(), ended: make(chan struct{}, 1000)}
+	a := &activator{root: shortDir(t), ended: make(chan struct{}, 1000)}
 	a.socket = filepath.Join(a.root, "activated")
 	l := unixSocket(t, a.socket)
 	l.SetUnlinkOnClose(false)
