@@ -103,7 +103,7 @@ test-outside: ## Run the tests with servers, tools and hosts of other projects (
 	go test -tags outside -count 1 -timeout 25m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
 
 .PHONY: test-vm
-test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step, EVERY=all also in sweeps that rotate, V=1 to see what each took)
+test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step, V=1 to see what each took)
 	@[[ $$EUID == 0 ]] || { echo 'make test-vm makes a disk image with debootstrap: run it as root' >&2; exit 1; }
 	@$(NEED) go $(VMTOOLS)
 	TRIDENT_EVERY_CUT=$(EVERY) go test -tags vm -count 1 -p 1 -parallel 2 -timeout 150m $(if $(V),-v) -run '$(or $(RUN),.)' ./internal/e2e/...

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -25,11 +24,6 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// everyCut is an environment variable. When it is all, the sweeps cut the power in every step;
-// else in every third step, because each cut costs a boot of an emulated machine. When it is
-// 1, the sweeps of cutsOfThisRun alone cut it in every step.
-const everyCut = "TRIDENT_EVERY_CUT"
-
 // A cut is a moment of an operation in which the test cuts the power.
 type cut struct {
 	phase operation.Phase
@@ -46,31 +40,17 @@ func cutsIn(phase operation.Phase, steps []string) (list []cut) {
 	return list
 }
 
-// cutsOfThisRun returns the cuts that this run makes, among them always the last one.
-func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
-	t.Helper()
-	if os.Getenv(everyCut) != "" {
-		return all
-	}
-	for i, c := range all {
-		if (len(all)-1-i)%3 == 0 {
-			list = append(list, c)
-		}
-	}
-	t.Logf("cuts in %v, and with %s=1 in %v", list, everyCut, all)
-	return list
-}
-
-// cutsOfLanding returns a third of the cuts of a sweep by the number of the landing, so that
-// the next turns of the sweep make the others.
-func cutsOfLanding(t *testing.T, all []cut) (list []cut) {
+// cutsOfLanding returns a third of the cuts of a sweep by the number of the landing, because
+// each cut costs a boot of an emulated machine. The next turns of the sweep make the others.
+// It returns all cuts with TRIDENT_EVERY_CUT=1.
+func cutsOfLanding[T any](t *testing.T, all []T) (list []T) {
 	t.Helper()
 	for i, c := range all {
 		if hosttest.InRound(i) {
 			list = append(list, c)
 		}
 	}
-	t.Logf("cuts in %v, and with %s=all in %v", list, everyCut, all)
+	t.Logf("cuts in %v of %v", list, all)
 	return list
 }
 
@@ -100,10 +80,12 @@ type sweep struct {
 }
 
 // position returns the position of a moment in the operation: all steps forwards, then
-// backwards.
+// backwards. The zero cut is before all of them.
 func (s *sweep) position(c cut) int {
 	at := slices.Index(s.plan, c.step)
 	switch c.phase {
+	case "":
+		return -1
 	case operation.Doing:
 		return at
 	case operation.Done:

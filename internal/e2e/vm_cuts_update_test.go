@@ -106,7 +106,7 @@ func (g *guest) updateUndisturbed(old, img osimage.Image) {
 }
 
 // One update loses its power in one step after the other, and succeeds. Two halves, each
-// shorter than eight minutes with TRIDENT_EVERY_CUT=all.
+// shorter than eight minutes with TRIDENT_EVERY_CUT=1.
 func TestAnUpdateResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) {
 	t.Parallel()
 	updateGoesOn(t, doing(whileWritten...))

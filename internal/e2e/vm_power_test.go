@@ -80,7 +80,7 @@ func (g *guest) checkLeftovers(kept ...string) {
 }
 
 func TestAnUpgradeSucceedsDespiteAPowerCutInAnyStep(t *testing.T) {
-	for _, step := range cutsOfThisRun(t, upgradeSteps) {
+	for _, step := range cutsOfLanding(t, upgradeSteps) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)

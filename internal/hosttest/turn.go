@@ -35,9 +35,9 @@ func InTurnOf(n, rarity int) bool {
 
 // InRound is InTurn for the cuts of a scenario, which itself has its turn in one of three
 // successive landings: three runs that are three landings apart make all the cuts. So do runs
-// in the landings 3n, 3n+1 and 3n+2. TRIDENT_EVERY_CUT=all makes all cuts in one run.
+// in the landings 3n, 3n+1 and 3n+2. TRIDENT_EVERY_CUT=1 makes all cuts in one run.
 func InRound(n int) bool {
-	return os.Getenv(everyCut) == "all" || n%turns == (landing()+landing()/turns)%turns
+	return os.Getenv(everyCut) != "" || n%turns == (landing()+landing()/turns)%turns
 }
 
 // landing returns the number in .ci/landing of the module; 0 if there is no such file.
