@@ -1,4 +1,4 @@
-//go:build vm && draft
+//go:build vm
 
 package e2e
 

@@ -421,6 +421,9 @@ func (g *guest) checkVerifiedRoot(img osimage.Image) {
 	if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(want), " ") {
 		g.t.Errorf("the root is\n%s\nwant\n%s\nand the kernel has the arguments %s", got, want, g.sh("cat /proc/cmdline"))
 	}
+	if got := g.sh("ls /etc/systemd/system/trident-trial* 2>/dev/null || true; findmnt -no OPTIONS /etc | cut -d , -f 1"); got != "ro" {
+		g.t.Errorf("after the trial /etc has %q", got)
+	}
 }
 
 func TestAVerifiedRootIsUpdatedAndAChangedByteIsFound(t *testing.T) {
