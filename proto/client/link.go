@@ -254,7 +254,7 @@ func (c *Client) dialOptions(raw net.Conn) []grpc.DialOption {
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the endpoint does TLS
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		// Without these windows gRPC measures the connection with a ping for each answer.
-		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(4*streamWindow),
+		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(4 * streamWindow),
 		grpc.WithIdleTimeout(0), // the connection may hold handles
 		// Not more often than tridentd allows, which is every 5 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
