@@ -34,8 +34,8 @@ var layers = []struct{ pkg, may string }{
 
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/call"},
-	{"internal/gateway/command", "internal/gateway/connect internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/linux/run internal/systemd internal/errkind internal/version internal/gateway/password"},
-	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password internal/gateway/page"},
+	{"internal/gateway/command", "internal/gateway/connect internal/gateway/page internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/linux/run internal/systemd internal/errkind internal/version internal/gateway/password"},
+	{"internal/gateway/proxy", "internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password"},
 	{"internal/gateway/jsonrpc", "internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/errkind/grpckind internal/version proto/trident/operations/v1 internal/gateway/jsonrpc/uploads proto/trident/handles/v1 proto/trident/machine/v1"},
 	{"internal/gateway/page", ""},
 	{"internal/gateway/jsonrpc/methods", "internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/wire proto/trident/operations/v1 proto/trident/self/v1 proto/trident/v1 proto/trident/machine/v1 proto/trident/v1preview"},

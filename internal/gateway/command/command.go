@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/config"
 	"github.com/trident-project/trident/internal/gateway/connect"
+	"github.com/trident-project/trident/internal/gateway/page"
 	"github.com/trident-project/trident/internal/gateway/proxy"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -114,7 +115,11 @@ func serveCommand(file *string) *cobra.Command {
 }
 
 func serve(ctx context.Context, files proxy.Files, logger *slog.Logger) error {
-	s, err := proxy.New(files, logger)
+	browser, err := page.New()
+	if err != nil {
+		return err
+	}
+	s, err := proxy.New(files, browser, logger)
 	if err != nil {
 		return err
 	}

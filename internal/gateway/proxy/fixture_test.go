@@ -32,6 +32,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/gateway/audit"
+	"github.com/trident-project/trident/internal/gateway/page"
 	"github.com/trident-project/trident/internal/gateway/token"
 )
 
@@ -214,8 +215,11 @@ func newFixture(t testing.TB, settings string) *fixture {
 	f.write("ca.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.ours.cert.Raw}))
 	f.configure(settings)
 	f.startBackend()
-	var err error
-	f.server, err = New(Files{Settings: f.path("gateway.yaml"), Wake: f.path("wake"), Console: f.path("console.json")}, slog.New(slog.NewTextHandler(f.log, nil)))
+	browser, err := page.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.server, err = New(Files{Settings: f.path("gateway.yaml"), Wake: f.path("wake"), Console: f.path("console.json")}, browser, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -633,12 +633,12 @@ func TestWhatIsNoGateway(t *testing.T) {
 		"no place for the audit": "audit: {file: /dev/null/x}\n",
 	} {
 		f.write("other.yaml", []byte("tls: {certificate: "+f.path("server.crt")+", key: "+f.path("server.key")+", clientCA: "+f.path("ca.crt")+"}\n"+settings))
-		if _, err := New(Files{Settings: f.path("other.yaml")}, f.server.logger); err == nil {
+		if _, err := New(Files{Settings: f.path("other.yaml")}, nil, f.server.logger); err == nil {
 			t.Errorf("%s: a gateway was made", name)
 		}
 	}
 	f.write("other.yaml", []byte("listen: [\"127.0.0.1:0\", \""+l.Addr().String()+"\"]\naudit: {file: "+f.path("a2")+"}\ntls: {certificate: "+f.path("server.crt")+", key: "+f.path("server.key")+", clientCA: "+f.path("ca.crt")+"}\n"))
-	s, err := New(Files{Settings: f.path("other.yaml")}, f.server.logger)
+	s, err := New(Files{Settings: f.path("other.yaml")}, nil, f.server.logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,6 @@ import (
 	"github.com/trident-project/trident/internal/gateway/audit"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc"
 	"github.com/trident-project/trident/internal/gateway/limit"
-	"github.com/trident-project/trident/internal/gateway/page"
 	"github.com/trident-project/trident/internal/gateway/password"
 )
 
@@ -48,7 +48,7 @@ type Server struct {
 	strangers *limit.Callers
 	refused   *quietLog
 	rpc       *jsonrpc.Server
-	page      *page.Page
+	page      http.Handler
 	checker   *password.Checker
 	people    *password.Sessions
 	console   *password.Console
@@ -75,17 +75,13 @@ type Files struct {
 	Console  string // with the console token; empty to accept none
 }
 
-// New returns a gateway.
-func New(files Files, logger *slog.Logger) (*Server, error) {
+// New returns a gateway. page answers the requests of browsers for files.
+func New(files Files, page http.Handler, logger *slog.Logger) (*Server, error) {
 	st, err := readState(files.Settings)
 	if err != nil {
 		return nil, err
 	}
 	rpc, err := jsonrpc.New(files.Load, logger)
-	if err != nil {
-		return nil, err
-	}
-	browser, err := page.New()
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +94,7 @@ func New(files Files, logger *slog.Logger) (*Server, error) {
 		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), console: password.NewConsole(files.Console), logger: logger, audit: log, now: time.Now, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
-		page:      browser,
+		page:      page,
 		sessions:  map[*session]struct{}{}, halfOpen: map[netip.Prefix]int{},
 	}
 	s.state.Store(st)
