@@ -132,6 +132,7 @@ func TestExtensionsStepAsideForDpkg(t *testing.T) {
 	reload := []string{"systemctl daemon-reload"}
 	restart := []string{"systemctl try-restart tridentd.service"}
 	const stop = "systemctl stop trident-update.timer tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
+	const clean = "systemctl clean --what=state trident-update.timer"
 	for name, c := range map[string]struct {
 		state  string
 		merged bool
@@ -190,7 +191,7 @@ func TestExtensionsStepAsideForDpkg(t *testing.T) {
 			activate(t, tree, "2.0.0")
 			do(false, []string{"--remove", "trident"},
 				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path trident-update.timer", stop},
-				c.way[0], reload, []string{stop}, reload, c.way[1],
+				c.way[0], reload, []string{stop, clean}, reload, c.way[1],
 				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path trident-update.timer trident-update.service"})
 			for _, name := range []string{"var/lib/extensions/trident.raw", "run/trident", "usr/lib/trident/base.json", "usr/bin/tridentd"} {
 				if exists(tree, name) {

@@ -137,9 +137,10 @@ func TestExtensionsStepAsideForAnUpgradeAndForAnErase(t *testing.T) {
 			merge()
 			activate(t, tree, "2.0.0")
 			const stop = "systemctl stop trident-update.timer tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
+			const clean = "systemctl clean --what=state trident-update.timer"
 			do("remove trident",
 				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path trident-update.timer", stop},
-				c.way[0], reload, []string{stop}, reload, c.way[1],
+				c.way[0], reload, []string{stop, clean}, reload, c.way[1],
 				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path trident-update.timer trident-update.service"})
 			for _, name := range []string{"var/lib/extensions/trident.raw", "run/trident", "usr/lib/trident", "usr/bin/tridentd"} {
 				if exists(tree, name) {

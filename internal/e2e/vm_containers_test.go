@@ -134,7 +134,7 @@ func (g *guest) commandInAContainer(lap func(string)) {
 	if got := g.said("podman run --rm --privileged -v /:/host localhost/trident:1.0.0 get"); !strings.Contains(got, "another tridentd runs") || !strings.HasSuffix(got, "code 1") {
 		g.t.Errorf("beside the service: %s", got)
 	}
-	g.sh("systemctl stop tridentd.socket tridentd.service")
+	g.sh("systemctl stop tridentd-resume.path tridentd.socket tridentd.service") // the path unit would start the service for the operation of the command
 	text := hostConfig([]extensionOf{g.tool("two")}, nil, "")
 	if err := g.Put(g.t.Context(), "/etc/trident/hostconf.yaml", strings.NewReader(text), 0o600); err != nil {
 		g.t.Fatal(err)

@@ -302,7 +302,7 @@ func TestUsrBecomesReadOnlyOnlyWithConsent(t *testing.T) {
 	g.checkRefused(refusal{
 		name: "writable /usr", args: []string{g.candidate("usr", product.Change{})}, kind: errkind.Precondition, code: 2,
 		want: "fetch: /usr is writable and would be read-only while an extension is merged: the package manager could not write to /usr",
-		hint: "or upgrade the package of trident instead",
+		hint: `allow a read-only /usr with --allow-read-only-usr, for automatic upgrades with "trident self policy set --allow-read-only-usr", or upgrade the package of trident instead`,
 	})
 	g.checkVersion(base)
 }

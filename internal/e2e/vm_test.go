@@ -96,7 +96,7 @@ func (f *fixture) makeProducts(ctx context.Context) error {
 // installScript installs the package as an administrator does.
 const installScript = `set -e
 		rpm --install /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
-		systemctl start tridentd.socket tridentd-resume.path
+		systemctl start tridentd.socket tridentd-resume.path trident-update.timer
 		systemctl enable systemd-sysext.service
 		mkdir -p /var/lib/extensions`
 

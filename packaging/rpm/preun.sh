@@ -41,5 +41,7 @@ if [ -d /run/systemd/system ]; then
 	# again. After the reload it does not.
 	systemctl daemon-reload
 	stop_units || echo "trident: the units could not be stopped" >&2
+	# systemd keeps the time of the last run of a persistent timer.
+	systemctl clean --what=state trident-update.timer 2>/dev/null
 fi
 exit 0

@@ -79,7 +79,7 @@ func (st *story) install(ctx context.Context) error {
 	}
 	for _, line := range []string{
 		"rpm --install " + st.offered.stub + " " + st.offered.rpm,
-		"systemctl start tridentd.socket tridentd-resume.path",
+		"systemctl start tridentd.socket tridentd-resume.path trident-update.timer",
 	} {
 		if err := st.inGuest(ctx, line); err != nil {
 			return err

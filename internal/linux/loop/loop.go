@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +27,7 @@ type Mount struct {
 	fs.ReadLinkFS
 	root *os.Root
 	at   *os.File
+	device
 }
 
 // Open mounts the file system of type fstype in size bytes of image from offset on. It needs
@@ -39,14 +42,20 @@ func Open(image *os.File, offset, size int64, fstype string) (*Mount, error) {
 }
 
 func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err error) {
-	dev, err := attach(image, offset, size)
+	node, err := attach(image, offset, size)
 	if err != nil {
 		return nil, err
 	}
-	// The mount keeps the loop device; without the mount, the device detaches itself
-	// when the last descriptor closes.
-	defer func() { err = errors.Join(err, dev.Close()) }()
-	at, err := mount(dev.Name(), fstype)
+	dev := deviceOf(node.Name())
+	defer func() {
+		// The mount keeps the loop device; without the mount, the device detaches itself
+		// when the last descriptor closes.
+		err = errors.Join(err, node.Close())
+		if err != nil {
+			dev.awaitRelease()
+		}
+	}()
+	at, err := mount(node.Name(), fstype)
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +67,47 @@ func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err erro
 	if !ok {
 		return nil, errors.Join(errkind.Errorf(errkind.Unsupported, "this version of Go cannot read the links in a folder"), root.Close(), at.Close())
 	}
-	return &Mount{ReadLinkFS: links, root: root, at: at}, nil
+	return &Mount{ReadLinkFS: links, root: root, at: at, device: dev}, nil
 }
 
 // Path returns the path of the root folder of the mount, for this process and until Close.
 func (m *Mount) Path() string { return fmt.Sprintf("/proc/self/fd/%d", m.at.Fd()) }
 
-// Close ends the mount. The kernel unmounts it when the last of its files is closed.
-func (m *Mount) Close() error { return errors.Join(m.root.Close(), m.at.Close()) }
+// Close ends the mount. The kernel unmounts it when the last of its files is closed. Close then
+// waits until the loop device has released the image: see awaitRelease.
+func (m *Mount) Close() error {
+	err := errors.Join(m.root.Close(), m.at.Close())
+	m.awaitRelease()
+	return err
+}
+
+// device is a loop device that is attached to an image.
+type device struct{ backing, image string }
+
+// deviceOf returns the loop device with the node name.
+func deviceOf(name string) device {
+	d := device{backing: "/sys/block/" + filepath.Base(name) + "/loop/backing_file"}
+	d.image = d.attached()
+	return d
+}
+
+// attached returns the path of the image to which the device is attached, or "".
+func (d device) attached() string {
+	text, _ := os.ReadFile(d.backing) // gone with the image
+	return string(text)
+}
+
+// patience is how long another process may keep a loop device that Trident has closed.
+const patience = 10 * time.Second
+
+// awaitRelease waits until the device is detached from its image, but not longer than
+// patience. As long as systemd-udevd probes the device, it stays attached, and the file system
+// that the image is on cannot be unmounted.
+func (d device) awaitRelease() {
+	for end := time.Now().Add(patience); d.image != "" && d.attached() == d.image && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond) // the kernel has no event for this
+	}
+}
 
 // attach makes a loop device of a part of a file.
 func attach(image *os.File, offset, size int64) (*os.File, error) {

@@ -1,12 +1,17 @@
 package loop
 
 import (
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -73,6 +78,49 @@ func TestAFileSystemInAPartOfAFileCanBeRead(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// As systemd-udevd does, another process opens the loop device of a mount, and closes it only
+// after the mount has ended.
+func TestTheFileSystemOfAnImageCanBeUnmountedOnceItsMountIsClosed(t *testing.T) {
+	made, size := ext4(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Skip("cannot mount a tmpfs: ", err)
+	}
+	unmounted := false
+	t.Cleanup(func() {
+		if !unmounted {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	})
+	image, err := os.Create(filepath.Join(dir, "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(image, io.NewSectionReader(made, 8<<10, size)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Open(image, 0, size, "ext4")
+	if errkind.Of(err) == errkind.Unsupported {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	prober, err := os.Open(filepath.Join("/dev", filepath.Base(filepath.Dir(filepath.Dir(m.backing)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	probed := time.AfterFunc(50*time.Millisecond, func() { _ = prober.Close() })
+	defer probed.Stop()
+	if err := errors.Join(m.Close(), image.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatalf("unmount the file system with the image: %v", err)
+	}
+	unmounted = true
 }
 
 func TestAFileSystemThatTheKernelCannotMountIsCorrupt(t *testing.T) {
