@@ -33,9 +33,10 @@ func InTurnOf(n, rarity int) bool {
 	return n%every == landing()%every
 }
 
-// InRound is InTurn for the cuts of a scenario, which itself has its turn in one of three
-// successive landings: three runs that are three landings apart make all the cuts. So do runs
-// in the landings 3n, 3n+1 and 3n+2. TRIDENT_EVERY_CUT=1 makes all cuts in one run.
+// InRound is InTurn for the cuts of a scenario, which itself has its turn in one of six
+// successive landings: three runs that are six landings apart make all the cuts. So do runs that
+// are three apart, and runs in the landings 3n, 3n+1 and 3n+2. TRIDENT_EVERY_CUT=1 makes all
+// cuts in one run.
 func InRound(n int) bool {
 	return os.Getenv(everyCut) != "" || n%turns == (landing()+landing()/turns)%turns
 }

@@ -1,7 +1,7 @@
 // Program rotation chooses the scenarios of the VM ring that run in one landing. A landing
 // is a set of commits that goes into the main branch; the file .ci/landing has its number.
 // All scenarios together take longer than .ci/run may take. So each scenario is due in one
-// of any three successive landings, and the time that the due scenarios leave goes to
+// of any six successive landings, and the time that the due scenarios leave goes to
 // scenarios that cover changed files. The choice depends on the commit alone: on the
 // number of the landing, the table in scenarios.txt and the changed files.
 //
@@ -22,7 +22,7 @@ import (
 
 // defaultBudget is how many seconds guests may run in one run of .ci/run, all guests
 // added up. Two guests run at a time, so half of that time passes on the clock.
-const defaultBudget = 4400
+const defaultBudget = 4000
 
 const tablePath = "internal/e2e/rotation/scenarios.txt"
 

@@ -18,12 +18,12 @@ import (
 )
 
 // cycle is the number of landings within which every scenario runs.
-const cycle = 3
+const cycle = 6
 
 // A scenario is one line of the table.
 type scenario struct {
 	name    string
-	seconds int      // how long its guests run on two quiet processors
+	seconds int      // how long its guests run on two processors
 	turn    int      // it is due in the landings that have this remainder modulo cycle
 	covers  []string // folders, relative to the root of the tree; its own file last
 }
@@ -49,7 +49,7 @@ type plan struct {
 }
 
 // planFor returns the plan of a landing. The scenarios that are due run, because each
-// scenario runs at least once in any three landings. Then the scenarios that cover
+// scenario runs at least once in cycle successive landings. Then the scenarios that cover
 // changed files run, as many as fit into the budget of seconds, those first whose turn
 // is farthest. planFor fails when the due scenarios exceed the budget.
 func planFor(table []scenario, landing, budget int, changed []string) (plan, error) {
@@ -116,7 +116,7 @@ func parseLine(fields []string) (scenario, error) {
 		return s, fmt.Errorf("%q is not a number of seconds", fields[1])
 	}
 	if s.turn, err = strconv.Atoi(fields[2]); err != nil || s.turn < 0 || s.turn >= cycle {
-		return s, fmt.Errorf("turn %q is not 0, 1 or 2", fields[2])
+		return s, fmt.Errorf("turn %q is not a number from 0 to %d", fields[2], cycle-1)
 	}
 	return s, nil
 }
