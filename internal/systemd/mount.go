@@ -7,6 +7,8 @@ import (
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/godbus/dbus/v5"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
 
 // Mounts is the part of systemd that mounts file systems and keeps them over a boot. Errors are
@@ -17,6 +19,9 @@ type Mounts interface {
 	StartMount(ctx context.Context, name string, m TransientMount) error
 	// Disable undoes Enable. It stops nothing.
 	Disable(ctx context.Context, unit string) error
+	// ResetFailed makes systemd forget that unit has failed. It returns nil if the unit has not
+	// failed, or is not loaded.
+	ResetFailed(ctx context.Context, unit string) error
 }
 
 // EscapePath returns an absolute path as it is in the name of a unit (systemd-escape(1),
@@ -56,4 +61,17 @@ func (b *Bus) Disable(ctx context.Context, unit string) error {
 	}
 	_, err = conn.DisableUnitFilesContext(ctx, []string{unit}, false)
 	return callError(ctx, "disable", unit, err)
+}
+
+// ResetFailed implements [Mounts].
+func (b *Bus) ResetFailed(ctx context.Context, unit string) error {
+	conn, err := b.connect(ctx, "reset", unit)
+	if err != nil {
+		return err
+	}
+	err = callError(ctx, "reset", unit, conn.ResetFailedUnitContext(ctx, unit))
+	if errkind.Of(err) == errkind.NotFound {
+		return nil
+	}
+	return err
 }

@@ -208,16 +208,28 @@ func (m *methods) job(unit string, do func(context.Context) error) (dbus.ObjectP
 	go func() { end <- do(m.peer.ctx) }()
 	select {
 	case err := <-end:
-		result := "done"
-		if e, ok := errors.AsType[*systemd.JobError](err); ok {
-			result = e.Result
-		} else if err != nil {
+		result, isResult := jobResult(err)
+		if !isResult {
 			return "", dbusError(err)
 		}
 		m.peer.removed(job, unit, result)
 	case <-time.After(20 * time.Millisecond): // it runs on
+		go func() {
+			if result, isResult := jobResult(<-end); isResult {
+				m.peer.removed(job, unit, result)
+			}
+		}()
 	}
 	return job, nil
+}
+
+// jobResult returns the result of a job that ended with err. isResult is false if err is not
+// one of a job.
+func jobResult(err error) (result string, isResult bool) {
+	if e, ok := errors.AsType[*systemd.JobError](err); ok {
+		return e.Result, true
+	}
+	return "done", err == nil
 }
 
 func (p *peer) removed(job dbus.ObjectPath, unit, result string) {
@@ -282,6 +294,13 @@ func (m *methods) StopUnit(unit, _ string) (dbus.ObjectPath, *dbus.Error) {
 		return "", dbusError(err)
 	}
 	return m.job(unit, func(ctx context.Context) error { return m.peer.Stop(ctx, unit) })
+}
+
+func (m *methods) ResetFailedUnit(unit string) *dbus.Error {
+	if _, err := m.peer.Unit(m.peer.ctx, unit); err != nil {
+		return dbusError(err)
+	}
+	return dbusError(m.peer.ResetFailed(m.peer.ctx, unit))
 }
 
 func (m *methods) Reload() *dbus.Error { return dbusError(m.peer.Reload(m.peer.ctx)) }

@@ -38,7 +38,7 @@ type Definition struct {
 
 // Call is one call of a method of [systemd.Manager].
 type Call struct {
-	// Method is Restart, ReloadOrRestart, StartTransient, Stop, Reload, Enable, Reboot,
+	// Method is Restart, ReloadOrRestart, StartTransient, Stop, Reload, Enable, Reboot, ResetFailed,
 	// Version, Unit, List, or a systemd.Job.
 	Method    string
 	Unit      string // "" for Reload, Reboot, Version and List

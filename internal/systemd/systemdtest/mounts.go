@@ -31,3 +31,17 @@ func (f *Fake) Disable(ctx context.Context, unit string) error {
 	delete(f.enabled, unit)
 	return nil
 }
+
+// ResetFailed implements [systemd.Mounts].
+func (f *Fake) ResetFailed(ctx context.Context, unit string) error {
+	if err := f.record(ctx, Call{Method: "ResetFailed", Unit: unit}); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if u, ok := f.units[unit]; ok && u.Active == "failed" {
+		f.units[unit] = systemd.Unit{Active: "inactive", Sub: "dead", Result: "success", Invocation: u.Invocation}
+		f.collect(unit)
+	}
+	return nil
+}

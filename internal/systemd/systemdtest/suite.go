@@ -63,6 +63,7 @@ func Suite(t *testing.T, start func(*testing.T) Host) {
 		"a job of each kind is awaited":                                                  runs,
 		"units are listed by pattern and state":                                          lists,
 		"a unit has details":                                                             details,
+		"a unit that has failed is so until that is reset":                               resetFailed,
 		"a unit that fails is announced":                                                 failures,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,6 +174,26 @@ func failing(t *testing.T, ctx context.Context, h Host) {
 	wantKind(t, err, errkind.Internal, "reload or restart "+unit+": job result is failed (unit result is exit-code)")
 	if u := h.unit(t, ctx, unit); u.Active != "failed" || u.Result != "exit-code" {
 		t.Errorf("after the failure: %+v", u)
+	}
+}
+
+func resetFailed(t *testing.T, ctx context.Context, h Host) {
+	mounts, ok := h.Manager.(systemd.Mounts)
+	if !ok {
+		t.Fatal("the host does not mount")
+	}
+	unit := h.define(t, ctx, Definition{Name: "trident-suite-reset.service", Start: "failed", Result: "exit-code"})
+	wantKind(t, h.ReloadOrRestart(ctx, unit), errkind.Internal, unit)
+	for range 2 {
+		if err := mounts.ResetFailed(ctx, unit); err != nil {
+			t.Error(err)
+		}
+		if u := h.unit(t, ctx, unit); u.Active != "inactive" {
+			t.Errorf("after the reset: %+v", u)
+		}
+	}
+	if err := mounts.ResetFailed(ctx, "trident-suite-none.service"); err != nil {
+		t.Error(err)
 	}
 }
 
