@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -117,8 +118,47 @@ func (s *Service) startPersistent(ctx context.Context, name, file string, r *Req
 	return s.Units.Enable(ctx, name)
 }
 
-// started runs start, and then fails unless the kernel has the mount.
+// started runs start, and then fails unless the kernel has the mount. After a failure neither
+// the unit nor a folder that systemd made for it is left.
 func (s *Service) started(ctx context.Context, name string, r *Request, start func() error) error {
+	missing := s.missing(r.Where)
+	err := s.startAndCheck(ctx, name, r, start)
+	if err == nil || errkind.Of(err) == errkind.Exists { // then the unit is another caller's
+		return err
+	}
+	// The context may be why it failed.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
+	defer cancel()
+	return errors.Join(err, s.abandon(ctx, name, missing))
+}
+
+// abandon ends a mount that has failed or is still in progress, and removes the folders that
+// were missing before it, unless they have files now.
+func (s *Service) abandon(ctx context.Context, name string, missing []string) error {
+	if err := s.Units.Run(ctx, systemd.StopJob, name); err != nil && errkind.Of(err) != errkind.NotFound {
+		return err
+	}
+	if err := s.Units.ResetFailed(ctx, name); err != nil {
+		return err
+	}
+	for _, folder := range missing {
+		_ = os.Remove(s.path(folder)) // fails if it has files, or was not made
+	}
+	return nil
+}
+
+// missing returns the folders of a path that do not exist, the innermost first.
+func (s *Service) missing(where string) (out []string) {
+	for ; where != "/"; where = filepath.Dir(where) {
+		if _, err := os.Lstat(s.path(where)); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		out = append(out, where)
+	}
+	return out
+}
+
+func (s *Service) startAndCheck(ctx context.Context, name string, r *Request, start func() error) error {
 	began := time.Now()
 	if err := start(); err != nil {
 		if said := s.Said(ctx, name, began); said != "" {

@@ -35,6 +35,7 @@ type Units interface {
 	Reload(ctx context.Context) error
 	Enable(ctx context.Context, unit string) error
 	Disable(ctx context.Context, unit string) error
+	ResetFailed(ctx context.Context, unit string) error
 	Unit(ctx context.Context, unit string) (systemd.Unit, error)
 }
 

@@ -21,6 +21,7 @@ import (
 type world struct {
 	*Service
 	t     *testing.T
+	ctx   context.Context // of the caller
 	lines []string
 	next  int
 	units map[string]bool // that are loaded, and of somebody else
@@ -28,11 +29,13 @@ type world struct {
 	broken error // of a start
 	lies   bool  // systemd says done, and the kernel has no mount
 	busy   bool
+	hangs  context.CancelFunc // the server does not answer, and the caller gives up
+	failed map[string]bool    // units, which stay listed as failed
 	calls  []string
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, next: 40, units: map[string]bool{}}
+	w := &world{t: t, next: 40, units: map[string]bool{}, failed: map[string]bool{}}
 	w.Service = &Service{Root: t.TempDir(), Units: w, Detach: func(where string) error { w.drop(where); return nil }, Said: func(context.Context, string, time.Time) string { return "" }}
 	w.put("/proc/self/ns/mnt", "")
 	w.lines = []string{"1 1 8:1 / / rw - ext4 /dev/sda1 rw"}
@@ -76,15 +79,39 @@ func place(name string) string { return unit.UnitNamePathUnescape(strings.TrimSu
 
 func (w *world) StartMount(_ context.Context, name string, m systemd.TransientMount) error {
 	w.calls = append(w.calls, "mount "+name)
-	if w.broken == nil && !w.lies {
-		w.add(m.What, place(name), m.Type, m.Options)
+	return w.start(name, m.What, m.Type, m.Options)
+}
+
+// start runs a mount unit. Like systemd it makes the folder before it calls mount(8).
+func (w *world) start(name, what, fsType, options string) error {
+	if err := os.MkdirAll(w.path(place(name)), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	switch {
+	case w.hangs != nil: // the job continues without its caller
+		w.hangs()
+		w.units[name] = true
+		return context.Canceled
+	case w.broken != nil:
+		w.failed[name] = true
+	case !w.lies:
+		w.add(what, place(name), fsType, options)
 	}
 	return w.broken
 }
 
-func (w *world) Run(_ context.Context, job systemd.Job, name string) error {
+func (w *world) ResetFailed(ctx context.Context, name string) error {
+	delete(w.failed, name)
+	return ctx.Err()
+}
+
+func (w *world) Run(ctx context.Context, job systemd.Job, name string) error {
 	w.calls = append(w.calls, string(job)+" "+name)
 	if job == systemd.StopJob {
+		delete(w.units, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if w.busy {
 			return &systemd.JobError{Verb: "stop", Unit: name, Result: "failed"}
 		}
@@ -95,10 +122,7 @@ func (w *world) Run(_ context.Context, job systemd.Job, name string) error {
 	if err != nil || !ok {
 		w.t.Errorf("start %s: its file: %v, %v", name, ok, err)
 	}
-	if w.broken == nil && !w.lies {
-		w.add(r.What, r.Where, r.Type, strings.Join(r.Options, ","))
-	}
-	return w.broken
+	return w.start(name, r.What, r.Type, strings.Join(r.Options, ","))
 }
 
 func (w *world) Reload(context.Context) error { w.calls = append(w.calls, "reload"); return nil }
@@ -224,18 +248,63 @@ func TestAMountThatFailsLeavesNothing(t *testing.T) {
 			w.Said = func(context.Context, string, time.Time) string { return "mount error(13): Permission denied" }
 		},
 		"systemd says done, and nothing is mounted": func(w *world) { w.lies = true },
+		"the caller goes away while the server does not answer": func(w *world) {
+			w.ctx, w.hangs = context.WithCancel(t.Context())
+		},
 	} {
 		for _, isPersistent := range []bool{false, true} {
 			w := newWorld(t)
+			w.ctx = t.Context()
+			w.put("/srv/other", "")
 			break_(w)
-			_, err := w.Mount(t.Context(), share(func(r *Request) { r.IsPersistent = isPersistent }))
+			_, err := w.Mount(w.ctx, share(func(r *Request) { r.IsPersistent = isPersistent }))
 			if err == nil || w.broken != nil && !strings.Contains(err.Error(), "Permission denied") || strings.Contains(err.Error(), "pa%ss") {
 				t.Errorf("%s: %v", name, err)
 			}
 			if left := w.files(); len(left) != 0 {
 				t.Errorf("%s, %v: %q is left", name, isPersistent, left)
 			}
+			if len(w.units)+len(w.failed) > 0 {
+				t.Errorf("%s, %v: units are left: %v %v", name, isPersistent, w.units, w.failed)
+			}
+			if folders, err := os.ReadDir(w.path("/srv")); err != nil || len(folders) != 1 {
+				t.Errorf("%s, %v: folders are left: %v, %v", name, isPersistent, folders, err)
+			}
 		}
+	}
+}
+
+// A folder with files was there before, and stays.
+func TestAFailedMountLeavesTheFoldersOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.broken = &systemd.JobError{Verb: "start", Unit: "x", Result: "failed"}
+	if err := os.MkdirAll(w.path("/srv/team files"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Mount(t.Context(), share()); err == nil {
+		t.Error("no error")
+	}
+	if _, err := os.Stat(w.path("/srv/team files")); err != nil {
+		t.Error(err)
+	}
+	w.hangs = func() { w.put("/srv/new/deep/file", "") } // somebody else's
+	r := share(func(r *Request) { r.Where = "/srv/new/deep" })
+	if _, err := w.Mount(t.Context(), r); err == nil {
+		t.Error("no error")
+	}
+	if _, err := os.Stat(w.path("/srv/new/deep/file")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Another caller was faster: what that caller mounted stays.
+func TestAMountThatExistsMeanwhileIsLeftAlone(t *testing.T) {
+	w := newWorld(t)
+	w.broken = errkind.Errorf(errkind.Exists, "start: it is loaded already")
+	_, err := w.Mount(t.Context(), Request{What: "nas:/x", Where: "/srv/x", Type: "nfs"})
+	want(t, err, errkind.Exists, "loaded already")
+	if !slices.Equal(w.calls, []string{"mount srv-x.mount"}) {
+		t.Errorf("%q", w.calls)
 	}
 }
 
