@@ -26,7 +26,7 @@ import (
 // of units and mounts, which ends with ctx.
 func newEvents(ctx context.Context, c Config, life operation.Life) *logs.Events {
 	var events *logs.Events
-	events = logs.NewEvents(ctx, life.Boot, bootTime(), func(ctx context.Context) { logs.Watch(ctx, "/", c.Systemd, events) })
+	events = logs.NewEvents(ctx, life.Boot, bootTime(), func(ctx context.Context, ready func()) { logs.Watch(ctx, "/", c.Systemd, events, ready) })
 	return events
 }
 

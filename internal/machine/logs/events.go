@@ -43,15 +43,20 @@ type Events struct {
 	changed chan struct{} // closed by the next event
 	// operation is the last one with an event, and the text of the event.
 	operation [2]string
-	watch     func(context.Context)
+	watch     func(ctx context.Context, ready func())
 	once      sync.Once
+	begun     chan struct{} // closed when the watch has begun
+	beginTime time.Duration // how long events wait for that
 	life      context.Context
 }
 
+// beginTime is how long systemd may take until the watch of its units has begun.
+const beginTime = 5 * time.Second
+
 // NewEvents returns the events of a host that booted at a time. The first call of Send begins
-// to watch the host, by calling watch with life.
-func NewEvents(life context.Context, bootID string, booted time.Time, watch func(context.Context)) *Events {
-	e := &Events{ID: rand.Text(), changed: make(chan struct{}), watch: watch, life: life}
+// to watch the host, by calling watch with life; watch calls ready when it misses nothing any more.
+func NewEvents(life context.Context, bootID string, booted time.Time, watch func(ctx context.Context, ready func())) *Events {
+	e := &Events{ID: rand.Text(), changed: make(chan struct{}), watch: watch, begun: make(chan struct{}), beginTime: beginTime, life: life}
 	e.Add(Event{Time: booted, Kind: Booted, Subject: bootID})
 	return e
 }
@@ -98,13 +103,12 @@ func (e *Events) after(number uint64) (events []Event, isLost bool, changed <-ch
 // Send gives the events after a number to send, until the last one or, with follow, the end of
 // ctx. isLost says that events before that one are forgotten. id is the ID of the Events that
 // had the number; if it is not empty and another one, Send begins with the oldest event, and
-// the first is marked as if others were lost.
+// the first is marked as if others were lost. Whoever has got an event, or the end, misses nothing
+// that happens on the host from then on.
 func (e *Events) Send(ctx context.Context, id string, number uint64, follow bool, send func(event Event, isLost bool) error) error {
-	e.once.Do(func() {
-		if e.watch != nil {
-			go e.watch(e.life)
-		}
-	})
+	if err := e.begin(ctx); err != nil {
+		return err
+	}
 	wasOther := id != "" && id != e.ID
 	if wasOther || number > e.lastNumber() {
 		number, wasOther = 0, true
@@ -130,6 +134,23 @@ func (e *Events) Send(ctx context.Context, id string, number uint64, follow bool
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// begin begins to watch the host, and returns when the watch has begun. It does not wait for ever:
+// a systemd that does not answer holds no events back that are remembered.
+func (e *Events) begin(ctx context.Context) error {
+	if e.watch == nil {
+		return nil
+	}
+	e.once.Do(func() { go e.watch(e.life, sync.OnceFunc(func() { close(e.begun) })) })
+	select {
+	case <-e.begun:
+		return nil
+	case <-time.After(e.beginTime):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -109,7 +109,7 @@ func TestAUnitThatFailsIsAnEvent(t *testing.T) {
 	defer cancel()
 	e := NewEvents(ctx, "boot", time.Now(), nil)
 	watching := make(chan struct{})
-	go watchUnits(ctx, ready{fake, watching}, e)
+	go watchUnits(ctx, ready{fake, watching}, e, func() {})
 	<-watching
 	_ = fake.Run(t.Context(), systemd.StartJob, "bad.service")
 	err := e.Send(ctx, e.ID, 1, true, func(event Event, _ bool) error {
@@ -121,6 +121,61 @@ func TestAUnitThatFailsIsAnEvent(t *testing.T) {
 	if err.Error() != "enough" {
 		t.Error(err)
 	}
+}
+
+// A caller who has an event knows that the watch has begun: what happens after it is not missed.
+func TestTheFirstEventComesAfterTheWatchHasBegun(t *testing.T) {
+	fake := &systemdtest.Fake{}
+	fake.Define(systemdtest.Definition{Name: "bad.service", Start: "failed", Result: "exit-code"})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	slow := lateWatch{fake, make(chan struct{})}
+	var e *Events
+	e = NewEvents(ctx, "boot", time.Now(), func(ctx context.Context, ready func()) { Watch(ctx, "/", slow, e, ready) })
+	taken := make(chan Event)
+	go func() {
+		_ = e.Send(ctx, "", 0, true, func(event Event, _ bool) error {
+			taken <- event
+			return nil
+		})
+	}()
+	select {
+	case event := <-taken:
+		t.Errorf("%+v came before the watch", event)
+	case slow.begins <- struct{}{}:
+	}
+	if event := <-taken; event.Kind != Booted {
+		t.Errorf("%+v", event)
+	}
+	_ = fake.Run(t.Context(), systemd.StartJob, "bad.service")
+	for event := range taken {
+		if event.Kind == UnitFailed && event.Subject == "bad.service" {
+			break
+		}
+	}
+}
+
+// Events that are remembered come although systemd does not answer.
+func TestAWatchThatNeverBeginsHoldsEventsBackForATimeOnly(t *testing.T) {
+	e := NewEvents(t.Context(), "boot", time.Now(), func(context.Context, func()) {})
+	e.beginTime = time.Millisecond
+	if got, _ := numbers(t, e, "", 0); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// lateWatch begins to watch when begins is received from.
+type lateWatch struct {
+	systemd.Jobs
+	begins chan struct{}
+}
+
+func (l lateWatch) Failures(ctx context.Context, begun func(), failed func(string)) error {
+	select {
+	case <-l.begins:
+	case <-ctx.Done():
+	}
+	return l.Jobs.Failures(ctx, begun, failed)
 }
 
 // ready says when the watch has begun.
@@ -160,7 +215,9 @@ func TestMountsAreCompared(t *testing.T) {
 func TestAWatchOfMountsEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- watchMounts(ctx, "/proc/self/mountinfo", NewEvents(ctx, "b", time.Now(), nil)) }()
+	go func() {
+		done <- watchMounts(ctx, "/proc/self/mountinfo", NewEvents(ctx, "b", time.Now(), nil), func() {})
+	}()
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

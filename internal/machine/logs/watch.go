@@ -24,28 +24,40 @@ const (
 	rewatch = 5 * time.Second
 )
 
-// Watch adds the failures of units and the changes of mounts to events, until ctx ends.
-func Watch(ctx context.Context, root string, jobs systemd.Jobs, events *Events) {
-	var both sync.WaitGroup
-	both.Go(func() { watchUnits(ctx, jobs, events) })
+// Watch adds the failures of units and the changes of mounts to events, until ctx ends. It calls
+// ready when it watches both, or has said in an event that it cannot.
+func Watch(ctx context.Context, root string, jobs systemd.Jobs, events *Events, ready func()) {
+	var both, begun sync.WaitGroup
+	begun.Add(2)
 	both.Go(func() {
-		if err := watchMounts(ctx, filepath.Join(root, "proc/self/mountinfo"), events); err != nil && ctx.Err() == nil {
+		begin := sync.OnceFunc(begun.Done)
+		defer begin()
+		watchUnits(ctx, jobs, events, begin)
+	})
+	both.Go(func() {
+		begin := sync.OnceFunc(begun.Done)
+		defer begin()
+		if err := watchMounts(ctx, filepath.Join(root, "proc/self/mountinfo"), events, begin); err != nil && ctx.Err() == nil {
 			events.Add(Event{Kind: Blind, Subject: "mounts", Text: err.Error()})
 		}
 	})
+	begun.Wait()
+	ready()
 	both.Wait()
 }
 
 // watchUnits watches the units, and begins again when systemd was away, as after daemon-reexec.
-func watchUnits(ctx context.Context, jobs systemd.Jobs, events *Events) {
+// It calls ready when it watches, or has said that it cannot, each time.
+func watchUnits(ctx context.Context, jobs systemd.Jobs, events *Events, ready func()) {
 	for isBlind := false; ; {
-		err := jobs.Failures(ctx, func() { isBlind = false }, func(unit string) { events.Add(Event{Kind: UnitFailed, Subject: unit}) })
+		err := jobs.Failures(ctx, func() { isBlind = false; ready() }, func(unit string) { events.Add(Event{Kind: UnitFailed, Subject: unit}) })
 		if ctx.Err() != nil {
 			return
 		}
 		if !isBlind {
 			isBlind = true
 			events.Add(Event{Kind: Blind, Subject: "units", Text: err.Error()})
+			ready()
 		}
 		select {
 		case <-time.After(rewatch):
@@ -56,8 +68,9 @@ func watchUnits(ctx context.Context, jobs systemd.Jobs, events *Events) {
 }
 
 // watchMounts compares mountinfo when the kernel announces a change of it: it is then readable
-// with an error or a priority (proc_pid_mountinfo(5)).
-func watchMounts(ctx context.Context, name string, events *Events) error {
+// with an error or a priority (proc_pid_mountinfo(5)). It calls ready when no later change can be
+// missed.
+func watchMounts(ctx context.Context, name string, events *Events, ready func()) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -73,6 +86,7 @@ func watchMounts(ctx context.Context, name string, events *Events) error {
 	if err != nil {
 		return err
 	}
+	ready()
 	for {
 		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
