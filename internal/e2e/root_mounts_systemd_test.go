@@ -66,11 +66,19 @@ func mountsFileSystems(t *testing.T, bus *systemd.Bus) {
 		}
 	}
 	// A share that is refused at once, by whatever this kernel has: what mount(8) said is in the error.
-	_, err := s.Mount(ctx, mounts.Request{What: "no-such-tag", Where: "/srv/none", Type: "9p", Options: []string{"trans=virtio"}})
-	if err == nil || !strings.Contains(err.Error(), ": mount: /srv/none: ") {
-		t.Error(err)
-	}
-	if _, err := bus.Unit(ctx, "srv-none.mount"); errkind.Of(err) != errkind.NotFound {
-		t.Errorf("the unit is there still: %v", err)
+	for _, isPersistent := range []bool{false, true} {
+		_, err := s.Mount(ctx, mounts.Request{What: "no-such-tag", Where: "/srv/none/deep", Type: "9p", Options: []string{"trans=virtio"}, IsPersistent: isPersistent})
+		if err == nil || !strings.Contains(err.Error(), ": mount: /srv/none/deep: ") {
+			t.Error(err)
+		}
+		if _, err := bus.Unit(ctx, "srv-none-deep.mount"); errkind.Of(err) != errkind.NotFound {
+			t.Errorf("the unit is there still: %v", err)
+		}
+		if left, err := bus.List(ctx, []string{"srv-none*"}, nil); err != nil || len(left) > 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+		if _, err := os.Lstat("/srv/none"); !os.IsNotExist(err) {
+			t.Errorf("the folder: %v", err)
+		}
 	}
 }

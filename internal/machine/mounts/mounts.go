@@ -49,8 +49,12 @@ type Service struct {
 	Said func(ctx context.Context, unit string, since time.Time) string
 }
 
-// saidBytes bounds what an error quotes of the journal.
-const saidBytes = 512
+// What is read of the journal of a failed mount, and what an error quotes of it, in bytes. Each
+// line of the journal names the unit once or twice, so its name may be most of the text.
+const (
+	journalBytes = 16 << 10
+	saidBytes    = 512
+)
 
 // New returns a service that mounts on the host at root.
 func New(root string, units Units, tools run.Runner) *Service {
@@ -58,7 +62,7 @@ func New(root string, units Units, tools run.Runner) *Service {
 		Root: root, Units: units,
 		Detach: func(where string) error { return unix.Unmount(where, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) },
 		Said: func(ctx context.Context, unit string, since time.Time) string {
-			text, err := systemd.JournalTail(ctx, tools, []string{unit}, since, saidBytes)
+			text, err := systemd.JournalTail(ctx, tools, []string{unit}, since, journalBytes)
 			if err != nil { // the error is complete without it
 				return ""
 			}
@@ -67,7 +71,8 @@ func New(root string, units Units, tools run.Runner) *Service {
 	}
 }
 
-// said returns what the program mount said in lines of the journal, without their prefixes.
+// said returns the beginning of what the program mount said in lines of the journal, without
+// their prefixes.
 func said(journal string) string {
 	var out []string
 	for line := range strings.Lines(journal) {
@@ -76,7 +81,11 @@ func said(journal string) string {
 			out = append(out, strings.TrimSpace(text))
 		}
 	}
-	return strings.Join(out, " ")
+	all := strings.Join(out, " ")
+	if len(all) > saidBytes {
+		return strings.ToValidUTF8(all[:saidBytes], "") + "…"
+	}
+	return all
 }
 
 func (s *Service) path(name string) string { return filepath.Join(s.Root, name) }

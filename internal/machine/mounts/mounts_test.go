@@ -323,6 +323,31 @@ func TestAMountOfTheHostItselfIsLeftAlone(t *testing.T) {
 	}
 }
 
+// journal is a tool that has the journal of a failed mount.
+type journal string
+
+func (j journal) Run(_ context.Context, _ string, args ...string) ([]byte, error) {
+	if slices.Contains(args, "--sync") {
+		return nil, nil
+	}
+	return []byte(j), nil
+}
+
+// The cause is the first line of several, each with a long path.
+func TestAnErrorQuotesWhatMountSaid(t *testing.T) {
+	const prefix = "2026-11-30T23:18:00+00:00 host "
+	long := strings.Repeat("/folder", 20)
+	s := New(t.TempDir(), nil, journal(prefix+"systemd[1]: Mounting Mount of "+long+"...\n"+
+		prefix+"mount[7]: mount: "+long+": special device nas does not exist.\n"+prefix+"mount[7]:        dmesg(1) may have more.\n"+
+		prefix+"systemd[1]: folder.mount: Mount process exited, code=exited\n"+prefix+"systemd[1]: Failed to mount "+long+".\n"))
+	if got, want := s.Said(t.Context(), "x.mount", time.Now()), "mount: "+long+": special device nas does not exist. dmesg(1) may have more."; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := said(prefix + "mount[7]: " + strings.Repeat("€", saidBytes) + "\n"); len(got) > saidBytes+len("…") || !strings.HasSuffix(got, "€…") {
+		t.Errorf("%d bytes: %q", len(got), got)
+	}
+}
+
 func TestABadRequestIsRefusedBeforeAnyCall(t *testing.T) {
 	local := func(change func(*Request)) Request {
 		r := Request{What: "/dev/sdb1", Where: "/mnt/disk"}
