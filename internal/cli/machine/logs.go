@@ -139,7 +139,7 @@ func newEventsCommand(a *command.App, run func(context.Context, *eventsOptions) 
 		Use: "events", Short: "Show boots, operations, failed units and mounts of the host",
 		Example: "  trident host events\n  trident host events --follow --output json",
 		Long: `Events shows what the daemon remembers: its last 1024 events. It watches units and mounts
-from the first call on.`,
+from the first call on, and misses nothing after the first event that it prints.`,
 		Args: command.Exactly(), RunE: command.Run(run, o),
 	}
 	cmd.Flags().Uint64Var(&o.after, "after", 0, "begin after the event with this sequence number")
