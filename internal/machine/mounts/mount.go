@@ -32,6 +32,11 @@ func (s *Service) mount(ctx context.Context, r Request) (string, error) {
 	if err := s.checkFolder(r.Where); err != nil {
 		return "", err
 	}
+	release, err := s.claim(r.Where)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	name := unitOf(r.Where)
 	if m, err := s.mounted(r.Where); err != nil {
 		return "", err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -47,6 +48,28 @@ type Service struct {
 	Detach func(where string) error
 	// Said returns what a unit wrote into the journal since a time, or nothing.
 	Said func(ctx context.Context, unit string, since time.Time) string
+
+	mu     sync.Mutex
+	places map[string]bool // where a call mounts or unmounts
+}
+
+// claim reserves a place for one call until release is called. Without it the undo of a failed
+// call would remove the unit and the credentials of another one.
+func (s *Service) claim(where string) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places[where] {
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Precondition, "another caller mounts or unmounts there at the moment"), "Wait until that call has ended.")
+	}
+	if s.places == nil {
+		s.places = map[string]bool{}
+	}
+	s.places[where] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.places, where)
+	}, nil
 }
 
 // What is read of the journal of a failed mount, and what an error quotes of it, in bytes. Each

@@ -32,6 +32,8 @@ type world struct {
 	hangs  context.CancelFunc // the server does not answer, and the caller gives up
 	failed map[string]bool    // units, which stay listed as failed
 	calls  []string
+
+	starting func() // called when a unit starts
 }
 
 func newWorld(t *testing.T) *world {
@@ -86,6 +88,9 @@ func (w *world) StartMount(_ context.Context, name string, m systemd.TransientMo
 func (w *world) start(name, what, fsType, options string) error {
 	if err := os.MkdirAll(w.path(place(name)), 0o755); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.starting != nil {
+		w.starting()
 	}
 	switch {
 	case w.hangs != nil: // the job continues without its caller
@@ -293,6 +298,33 @@ func TestAFailedMountLeavesTheFoldersOfOthers(t *testing.T) {
 		t.Error("no error")
 	}
 	if _, err := os.Stat(w.path("/srv/new/deep/file")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Two callers mount at the same place: the second one is refused, and the credentials of the first
+// stay.
+func TestAPlaceIsOneCallersAtATime(t *testing.T) {
+	w := newWorld(t)
+	w.Said = nil
+	var inside, unmounting error
+	w.starting = func() {
+		w.starting = nil
+		_, inside = w.Mount(t.Context(), share(func(r *Request) { r.Credentials.Password = "other" }))
+		unmounting = w.Unmount(t.Context(), Unmounting{Where: "/srv/team files"})
+		if _, err := w.Mount(t.Context(), share(func(r *Request) { r.Where = "/srv/other" })); err != nil {
+			t.Errorf("at another place: %v", err)
+		}
+	}
+	if _, err := w.Mount(t.Context(), share()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, inside, errkind.Precondition, "another caller")
+	want(t, unmounting, errkind.Precondition, "another caller")
+	if data, err := os.ReadFile(w.path(passing + `/srv-team\x20files`)); err != nil || !strings.Contains(string(data), "pa%ss") {
+		t.Errorf("%q, %v", data, err)
+	}
+	if err := w.Unmount(t.Context(), Unmounting{Where: "/srv/team files"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -32,6 +32,11 @@ func (s *Service) unmount(ctx context.Context, u Unmounting) error {
 	if err := checkPlace(u.Where); err != nil {
 		return err
 	}
+	release, err := s.claim(u.Where)
+	if err != nil {
+		return err
+	}
+	defer release()
 	name := unitOf(u.Where)
 	_, isOurs, err := s.readUnitFile(name)
 	if err != nil {
