@@ -71,11 +71,12 @@ func watchUnits(ctx context.Context, jobs systemd.Jobs, events *Events, ready fu
 // with an error or a priority (proc_pid_mountinfo(5)). It calls ready when no later change can be
 // missed.
 func watchMounts(ctx context.Context, name string, events *Events, ready func()) error {
-	f, err := os.Open(name)
+	// Not by package os: Go's runtime would poll the file, too, and each change wakes one poll only.
+	file, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	defer f.Close()
+	defer func() { _ = unix.Close(file) }()
 	wake, end, err := os.Pipe()
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func watchMounts(ctx context.Context, name string, events *Events, ready func())
 	}
 	ready()
 	for {
-		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(file), Events: unix.POLLPRI}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("poll", err)
 		}
@@ -131,12 +132,12 @@ func parseMounts(text string) (map[string]mounted, error) {
 
 func compare(before, now map[string]mounted, events *Events) {
 	for key, m := range before {
-		if _, ok := now[key]; !ok {
+		if now[key] != m {
 			events.Add(Event{Kind: Unmounted, Subject: m.at, Text: m.what})
 		}
 	}
 	for key, m := range now {
-		if _, ok := before[key]; !ok {
+		if before[key] != m {
 			events.Add(Event{Kind: Mounted, Subject: m.at, Text: m.what})
 		}
 	}
