@@ -90,6 +90,24 @@ func TestUnitsAreServed(t *testing.T) {
 	}
 }
 
+// A person who follows events reads that tridentd ends, and nothing of an operation.
+func TestAFollowedStreamSaysThatTridentdEnds(t *testing.T) {
+	f := newFixture(t)
+	events, err := machinev1.NewLogServiceClient(f.conn).Events(t.Context(), &machinev1.EventsRequest{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := events.Recv(); err != nil || m.GetEvent().GetSubject() != "boot 1" {
+		t.Fatal(m, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	f.server.Stop(ctx, f.listener)
+	if m, err := events.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "tridentd ends or restarts") || strings.Contains(err.Error(), "operation") {
+		t.Error(m, err)
+	}
+}
+
 func TestFilesAreServed(t *testing.T) {
 	f := newFixture(t)
 	must := func(err error) {

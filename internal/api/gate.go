@@ -104,12 +104,17 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 			var cancel context.CancelCauseFunc
 			ctx, cancel = context.WithCancelCause(ctx)
 			defer cancel(nil)
-			defer context.AfterFunc(g.stopping, func() { cancel(operation.ErrDetached) })()
+			defer context.AfterFunc(g.stopping, func() { cancel(errServerEnds()) })()
 		}
 		s := &stream{ServerStream: ss, ctx: ctx, session: sessionOf(ctx), method: info.FullMethod, gate: g}
 		defer s.end()
 		return handler(srv, s)
 	})
+}
+
+// errServerEnds is the error of a stream without an end of its own, when the server stops.
+func errServerEnds() error {
+	return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "tridentd ends or restarts"), "call again; the journal and the events go on after the last entry that has come")
 }
 
 // errEnding is the error of a call on a connection that is ending because its place is
