@@ -32,7 +32,7 @@ func provide(ctx context.Context, name string) error {
 		_, err := lab.TreeOf(ctx, tree)
 		return err
 	}
-	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Networked(), lab.Forky(), lab.Podman()} {
+	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Networked(), lab.Forky(), lab.Podman(), lab.Shares()} {
 		if recipe.Name == name {
 			_, err := lab.Image(ctx, recipe)
 			return err

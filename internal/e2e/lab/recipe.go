@@ -53,6 +53,12 @@ func Podman() Recipe {
 	return Recipe{Name: "podman", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
 }
 
+// Shares is Debian 13 with the servers and the clients of NFS and SMB.
+func Shares() Recipe {
+	more := []string{"nfs-kernel-server", "nfs-common", "samba", "cifs-utils"}
+	return Recipe{Name: "shares", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
+}
+
 // Installed is Debian 13 as the tests install it: with a boot loader, besides the packages
 // of a guest.
 func Installed() Recipe {
