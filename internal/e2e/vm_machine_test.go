@@ -57,7 +57,7 @@ func (g *guest) handledUnits() {
 		}
 		g.sh("systemctl is-active " + unit)
 	}
-	state := func() string { return g.sh("systemctl show -P ActiveState -P MainPID plain.service | paste -sd ' '") }
+	state := func() string { return g.sh("echo $(systemctl show -P ActiveState plain.service) $(systemctl show -P MainPID plain.service)") }
 	g.must("host", "service", "start", "plain.service")
 	started := state()
 	g.must("host", "service", "restart", "plain.service")
@@ -198,11 +198,11 @@ func (g *guest) followedEvents() {
 	g.sh("mkdir -p '/mnt/a b'; mount -t tmpfs none '/mnt/a b'")
 	s.until(l, "a mount", event(mounted, "/mnt/a b"))
 	g.must("update", g.file("os:\n  additionalFiles:\n  - destination: /etc/followed.conf\n    content: x\n    permissions: \"0644\"\n"))
-	ops, err := g.api.History(g.t.Context(), 1)
+	ops, err := g.api.Operations(g.t.Context(), 1, false)
 	if err != nil || len(ops) != 1 {
 		g.t.Fatal(ops, err)
 	}
-	s.until(l, "an operation", event(machinev1.HostEventKind_HOST_EVENT_KIND_OPERATION, ops[0].GetOperationId()))
+	s.until(l, "an operation", event(machinev1.HostEventKind_HOST_EVENT_KIND_OPERATION, ops[0].GetId()))
 	l.stop()
 	// While nobody follows, the daemon goes on watching.
 	g.sh("umount '/mnt/a b'; systemctl start worse.service")

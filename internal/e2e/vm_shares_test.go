@@ -242,16 +242,11 @@ func (g *guest) sharesThatFail(password string) {
 	nothing := func() {
 		g.t.Helper()
 		g.checkNothingLeft("mnt-wrong")
-		if got := g.sh("ls /mnt; systemctl --failed --plain --no-legend 'mnt*'"); strings.Contains(got, "wrong") {
+		if got := g.sh("ls /mnt; systemctl list-units --failed --plain --no-legend 'mnt*'"); strings.Contains(got, "wrong") {
 			g.t.Errorf("left: %s", got)
 		}
 	}
-	// sshd accepts the connections in the guest, and nobody answers.
-	mute, err := g.Listen(g.t.Context(), "127.0.0.1:2050")
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer mute.Close()
+	g.muteServer("127.0.0.1:2050")
 	noAnswer := []string{"127.0.0.1:/srv/export", where, "--type", "nfs", "--option", "port=2050", "--option", "vers=4.2"}
 	for _, more := range [][]string{nil, {"--persistent"}} {
 		g.refused([]string{"mount " + where + ": ", "mount error(13): Permission denied"},
@@ -259,7 +254,7 @@ func (g *guest) sharesThatFail(password string) {
 		nothing()
 	}
 	impatient := append(slices.Clip(noAnswer), "--option", "soft", "--option", "timeo=10", "--option", "retrans=1", "--option", "retry=0")
-	g.refused([]string{"mount " + where + ": ", "timed out"}, append([]string{"host", "mount"}, impatient...)...)
+	g.refused([]string{"mount " + where + ": ", "mount.nfs: mount system call failed"}, append([]string{"host", "mount"}, impatient...)...)
 	nothing()
 	if out := g.sh("journalctl --sync; journalctl --no-pager --all -o export"); strings.Contains(out, "abracadabra") {
 		g.t.Error("the wrong password is in the journal")
@@ -267,12 +262,36 @@ func (g *guest) sharesThatFail(password string) {
 	// Nothing bounds this mount but the patience of its caller.
 	ctx, cancel := context.WithTimeout(g.t.Context(), 3*time.Second)
 	defer cancel()
-	_, err = machinev1.NewMountServiceClient(g.api.Conn()).Mount(ctx, &machinev1.MountRequest{What: noAnswer[0], Where: where, Type: "nfs", Options: []string{"port=2050", "vers=4.2"}, Persistent: true})
+	_, err := machinev1.NewMountServiceClient(g.api.Conn()).Mount(ctx, &machinev1.MountRequest{What: noAnswer[0], Where: where, Type: "nfs", Options: []string{"port=2050", "vers=4.2"}, Persistent: true})
 	if client.Kind(err) != client.KindTimeout {
 		g.t.Errorf("a mount without an answer: %v", err)
 	}
 	g.sh("timeout 60 sh -c 'while [ -e /mnt/wrong ]; do busybox usleep 100000; done'")
 	nothing()
+}
+
+// muteServer accepts connections at an address in the guest, and answers nothing.
+func (g *guest) muteServer(address string) {
+	g.t.Helper()
+	mute, err := g.Listen(g.t.Context(), address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := mute.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+		}
+	}()
+	g.t.Cleanup(func() {
+		_ = mute.Close()
+		<-done
+	})
 }
 
 // rebootPrevented asks for a reboot while a program prevents it.
