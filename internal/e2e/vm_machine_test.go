@@ -57,7 +57,9 @@ func (g *guest) handledUnits() {
 		}
 		g.sh("systemctl is-active " + unit)
 	}
-	state := func() string { return g.sh("echo $(systemctl show -P ActiveState plain.service) $(systemctl show -P MainPID plain.service)") }
+	state := func() string {
+		return g.sh("echo $(systemctl show -P ActiveState plain.service) $(systemctl show -P MainPID plain.service)")
+	}
 	g.must("host", "service", "start", "plain.service")
 	started := state()
 	g.must("host", "service", "restart", "plain.service")
