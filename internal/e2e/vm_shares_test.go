@@ -51,7 +51,7 @@ printf '%s\n%s\n' "$PASSWORD" "$PASSWORD" | smbpasswd -s -a ann
 systemctl disable --now nmbd.service
 systemctl daemon-reload
 systemctl start nfs-server.service remote-fs.target
-exportfs -ra
+systemctl reload nfs-server.service
 systemctl restart smbd.service`
 
 // A share is one that a scenario mounts.
