@@ -309,7 +309,7 @@ pip3 install --quiet --target ../python jsonrpcclient==4.0.3 jsonrpc-websocket==
 		// the parameters that the tool makes up.
 		t.Log(inner.sh(`cd tools && curl -s --cacert "$CA" "${URL%rpc}openrpc.json" | sed "s|\"url\":\"$URL\"|\"url\":\"$PLAIN/rpc\"|" >openrpc.json
 node_modules/.bin/open-rpc-test-coverage -s openrpc.json -t http -r console \
-	--skip authenticate,self.upgrade,self.rollback,self.hold,self.unhold,self.pin,self.unpin,machine.journal,machine.services,operations.get,operations.cancel,operations.continue,notifications.subscribe,notifications.unsubscribe,system_load.historical,self.history,operations.list,machine.unit,machine.units,mounts.mount,mounts.unmount,mounts.holders,shares.list`,
+	--skip authenticate,self.upgrade,self.activate,self.rollback,self.hold,self.unhold,self.pin,self.unpin,machine.journal,machine.services,operations.get,operations.cancel,operations.continue,notifications.subscribe,notifications.unsubscribe,system_load.historical,self.history,operations.list,machine.unit,machine.units,mounts.mount,mounts.unmount,mounts.holders,shares.list`,
 			append(env, "PLAIN="+h.withToken(t))...))
 	})
 }

@@ -246,6 +246,7 @@ func pageStates() map[string]clienttest.Config {
 	kept.Images[0].Active, kept.Images[0].Previous = false, true
 	kept.Images = append([]*selfv1.Image{{Version: "2.0.0", RootHash: "cd", Size: 50 << 20, StagedTime: minute(0), Active: true}}, kept.Images...)
 	failed := proto.CloneOf(base)
+	failed.Images = append(failed.Images, &selfv1.Image{Version: "1.9.0", RootHash: "ef", Size: 49 << 20, StagedTime: minute(-20)}, &selfv1.Image{Version: "2.0.0", RootHash: "cd", Size: 50 << 20, StagedTime: minute(0)})
 	failed.Blocked = []*selfv1.BlockedVersion{{Version: "2.0.0", Reason: "tridentd did not answer", Time: minute(3), OperationId: "op-1", Evidence: evidence}}
 	entry := &selfv1.HistoryEntry{OperationId: "op-1", Kind: "self-upgrade", FromVersion: "1.4.0", ToVersion: "2.0.0", StartTime: minute(0), EndTime: minute(3), Phase: operationsv1.Phase_PHASE_DONE}
 	lost := proto.CloneOf(entry)

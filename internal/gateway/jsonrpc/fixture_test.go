@@ -43,6 +43,7 @@ type daemon struct {
 
 	mu       sync.Mutex
 	upgrade  *selfv1.UpgradeRequest
+	activate *selfv1.ActivateRequest
 	requests map[string]bool // of operations, by request ID
 	image    int64           // bytes of the last image
 	refuses  bool            // an image, after its first chunk
@@ -95,6 +96,17 @@ func (d *daemon) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, 
 	} else if !known && source.GetUrl() == "" && source.GetImageHandle() != 7 {
 		return status.Error(codes.InvalidArgument, "upgrade: there is no source")
 	}
+	if err := stream.SendHeader(metadata.Pairs("trident-operation-id", "op")); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return stream.Context().Err()
+}
+
+func (d *daemon) Activate(r *selfv1.ActivateRequest, stream grpc.ServerStreamingServer[selfv1.ActivateResponse]) error {
+	d.mu.Lock()
+	d.activate = r
+	d.mu.Unlock()
 	if err := stream.SendHeader(metadata.Pairs("trident-operation-id", "op")); err != nil {
 		return err
 	}

@@ -112,6 +112,7 @@ func TestCallsAreAnsweredAsTheSpecificationSays(t *testing.T) {
 			{`{"jsonrpc":"2.0","method":"self.upgrade","params":{"source":{}},"id":1}`, "3 id=1"},
 			// an operation begins, and goes on
 			{`{"jsonrpc":"2.0","method":"self.upgrade","params":{"source":{"url":"https://x/y"},"trial":{"soak":"20s","pause":"PAUSE_BEFORE_ACTIVATE"}},"id":1}`, `{"operationId":"op"} id=1`},
+			{`{"jsonrpc":"2.0","method":"self.activate","params":{"version":"1.9.0","trial":{"allowReadOnlyUsr":true},"requestId":"a"},"id":1}`, `{"operationId":"op"} id=1`},
 		} {
 			if got := brief(call(tt.text)); got != tt.want {
 				t.Errorf("%.120s\n got %.300s\nwant %s", tt.text, got, tt.want)
@@ -119,6 +120,9 @@ func TestCallsAreAnsweredAsTheSpecificationSays(t *testing.T) {
 		}
 		if s := f.daemon.upgrade.GetStart(); s.GetTrial().GetSoak().AsDuration() != 20*time.Second || s.GetTrial().GetPause() != 1 || s.GetSource().GetUrl() != "https://x/y" {
 			t.Errorf("tridentd got %v", s)
+		}
+		if a := f.daemon.activate; a.GetVersion() != "1.9.0" || !a.GetTrial().GetAllowReadOnlyUsr() {
+			t.Errorf("tridentd got %v", a)
 		}
 		got := call(`{"jsonrpc":"2.0","method":"operations.get","params":{"id":"op"},"id":1}`)
 		if !strings.Contains(got, `"lastSequence":"1152921504606846976"`) {

@@ -134,6 +134,16 @@ await run(async (_, open) => {
   await see(page, "The last operation on Trident failed");
   await see(page, "Versions that failed here");
   await audit(page, "overview with a failure");
+
+  // Another version that the host has is activated; the one that failed is not.
+  assert.ok(await page.getByRole("button", { name: "Activate 2.0.0" }).isDisabled());
+  await see(page, "2.0.0 failed on this host: tridentd did not answer");
+  await page.getByRole("button", { name: "Activate 1.9.0" }).click();
+  await see(page, "1.9.0 takes its place on trial");
+  await audit(page, "question of a trial");
+  await page.getByRole("dialog").getByRole("button", { name: "Activate" }).click();
+  await see(page, "waits for tridentd to restart");
+  await control("failed");
   await go(page, "History");
   await see(page, "did not answer for 10s");
   await see(page, "/var/lib/trident/self/evidence/op-1");

@@ -20,6 +20,7 @@ func rows() []row {
 		{name: "self.check_updates", summary: "Which version of the update feed the host may take, and why not the others", grpc: self + "CheckUpdates"},
 		{name: "self.history", summary: "The operations on Trident itself, newest first", grpc: self + "History"},
 		{name: "self.upgrade", summary: "Begin to stage a new version and to activate it on trial", grpc: self + "Upgrade", inside: "start", required: []string{"source"}, begins: true},
+		{name: "self.activate", summary: "Begin to activate a version that the host has, on trial; without a version, the newest staged one", grpc: self + "Activate", begins: true},
 		{name: "self.rollback", summary: "Begin to return to the previous version, or to the base", grpc: self + "Rollback", begins: true},
 		{name: "self.policy", summary: "What the owner of the host has decided about new versions", grpc: self + "GetPolicy"},
 		{name: "self.hold", summary: "Take nothing new, until a time or for ever", grpc: self + "SetPolicy", inside: "policy.hold", set: "hold"},

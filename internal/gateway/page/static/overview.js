@@ -82,15 +82,18 @@ function showGenerations(app, box, s) {
       ["State", (r) => r.state],
       ["Staged", (r) => time(r.stagedTime)],
       ["Size", (r) => (r.size ? bytes(r.size) : ""), "number"],
-      ["Act", (r) => rollBackTo(app, s, r, isTarget(r))],
+      ["Act", (r) => (isRunning(s, r) ? "" : r.isBase || isTarget(r) ? rollBackTo(app, s, r, isTarget(r)) : activate(app, s, r))],
     ], rows),
     s.blocked?.length > 0 && [el("h3", {}, "Versions that failed here"), el("ul", { class: "plain" }, s.blocked.map((b) => el("li", {},
       el("strong", {}, b.version), ` failed at ${time(b.time)}: ${b.reason} `, b.evidence && el("span", { class: "dim" }, "Evidence: ", el("code", {}, b.evidence)))))]);
 }
 
+function isRunning(s, row) {
+  return row.isBase ? s.origin === "ORIGIN_BASE" : row.version === s.activeVersion;
+}
+
 function rollBackTo(app, s, row, isTarget) {
   const name = row.isBase ? `the base, ${row.name}` : row.name;
-  if (row.version === s.activeVersion && !row.isBase || row.isBase && s.origin === "ORIGIN_BASE") return "";
   return actButton(app, {
     method: "self.rollback", label: `Roll back to ${name}`,
     why: !isTarget && `Trident returns to ${s.rollbackTarget === "base" ? "the base" : s.rollbackTarget || "nothing"} only.`,
@@ -99,6 +102,25 @@ function rollBackTo(app, s, row, isTarget) {
       text: [
         `Trident ${s.runningVersion} stops, and ${name} takes its place. tridentd restarts; the host does not.`,
         "Trident tries the previous version as it tries a new one, and returns to this one if it does not answer.",
+        "This page loses tridentd for some seconds and attaches again by itself.",
+      ],
+    }),
+    done: ({ operationId }) => app.go(`operation/${operationId}`),
+  });
+}
+
+// Activates an image that is neither active nor the target of a rollback.
+function activate(app, s, row) {
+  const blocked = s.blocked?.find((b) => b.version === row.version), fromBase = s.origin === "ORIGIN_BASE";
+  return actButton(app, {
+    method: "self.activate", label: `Activate ${row.name}`, params: () => ({ version: row.version, ...(fromBase && { trial: { allowReadOnlyUsr: true } }) }),
+    why: blocked && `${row.version} failed on this host: ${blocked.reason}`,
+    question: () => ({
+      title: `Activate ${row.name}?`, label: "Activate", isDangerous: true,
+      text: [
+        `Trident ${s.runningVersion} stops, and ${row.name} takes its place on trial. tridentd restarts; the host does not.`,
+        `If ${row.name} does not answer, Trident returns to ${s.runningVersion} and blocks ${row.name}.`,
+        ...(fromBase ? ["As long as an extension is active, /usr is read-only, and the package manager of the host cannot write to it."] : []),
         "This page loses tridentd for some seconds and attaches again by itself.",
       ],
     }),

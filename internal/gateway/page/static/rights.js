@@ -2,6 +2,7 @@
 
 export const needs = {
   "self.upgrade": "operate",
+  "self.activate": "operate",
   "self.rollback": "operate",
   "self.hold": "admin",
   "self.unhold": "admin",
