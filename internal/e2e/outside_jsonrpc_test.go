@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -92,6 +93,13 @@ func (h *rpcHost) sh(script string, env ...string) string {
 // start starts a program as a user, and returns the match of a pattern in its log.
 func (h *rpcHost) start(uid uint32, pattern string, args ...string) string {
 	h.t.Helper()
+	text, _ := h.begin(uid, pattern, args...)
+	return text
+}
+
+// begin is start with a function that ends the program, which the end of the test calls, too.
+func (h *rpcHost) begin(uid uint32, pattern string, args ...string) (string, func()) {
+	h.t.Helper()
 	cmd := exec.Command(filepath.Join(h.dir, args[0]), args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	log, err := cmd.StderrPipe()
@@ -116,14 +124,15 @@ func (h *rpcHost) start(uid uint32, pattern string, args ...string) string {
 			}
 		}
 	}()
-	h.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-done; _ = cmd.Wait() })
+	end := sync.OnceFunc(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-done; _ = cmd.Wait() })
+	h.t.Cleanup(end)
 	select {
 	case text := <-found:
-		return text
+		return text, end
 	case <-time.After(time.Minute):
 		h.t.Fatalf("%s does not say %q", args[0], pattern)
 	}
-	return ""
+	return "", end
 }
 
 // needs skips the test if a program is missing, except in CI.

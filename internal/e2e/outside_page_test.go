@@ -137,6 +137,40 @@ func TestThePageInEachState(t *testing.T) {
 	b.drive(t, "states.mjs", port, w, "PICTURES="+pictures, "IMAGE="+filepath.Join(h.dir, "trident-2.0.0.raw"))
 }
 
+// A person logs in by a certificate of the browser. The gateway ends in the middle of an upload,
+// the host boots, and a token is revoked: the page attaches again by itself, and says what happened.
+func TestTheLoginsOfThePage(t *testing.T) {
+	needs(t, "chromium", "node", "npm")
+	h := newRPCHost(t, `rights: [{identity: "passphrase:admin", rights: [admin]}, {identity: "uri:trident://admin", rights: [admin]}]`)
+	b := newBrowser(h)
+	w := &pageWorld{socket: filepath.Join(h.dir, "fake.sock")}
+	if err := w.become("fresh"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.server.Close() })
+	h.sh(`sed "s|^socket:.*|socket: $PWD/fake.sock|; s|audit.log|fake.log|" serve.yaml >fake.yaml; truncate -s 1900M large.raw; cp host/etc/trident/gateway/clients/admin.* .`)
+	serve := func() (string, func()) {
+		return h.begin(rpcUID, `the gateway serves" address=(\S+)`, "bin/trident-gateway", "serve", "-c", filepath.Join(h.dir, "fake.yaml"), "--wake-file", "", "--load-file", "")
+	}
+	address, end := serve()
+	_, port, _ := strings.Cut(address, ":")
+	h.sh(`sed -i "s|^listen:.*|listen: [\"` + address + `\"]|" fake.yaml`)
+	control := http.NewServeMux()
+	control.HandleFunc("/away", func(rw http.ResponseWriter, r *http.Request) {
+		end()
+		r.URL.Path = "/end"
+		w.ServeHTTP(rw, r)
+	})
+	control.HandleFunc("/booted", func(rw http.ResponseWriter, r *http.Request) {
+		w.ServeHTTP(rw, r)
+		_, end = serve()
+	})
+	control.HandleFunc("/revoked", func(http.ResponseWriter, *http.Request) {
+		h.sh(fmt.Sprintf("bin/trident-gateway token revoke panel -c fake.yaml; chgrp %d host/etc/trident/gateway/tokens.json", rpcUID))
+	})
+	b.drive(t, "logins.mjs", port, control, "CLIENT="+filepath.Join(h.dir, "admin"), "LARGE="+filepath.Join(h.dir, "large.raw"))
+}
+
 // loadOfADay writes the history of the load of a day, and returns its file.
 func (h *rpcHost) loadOfADay() string {
 	h.t.Helper()
@@ -191,7 +225,7 @@ func (w *pageWorld) become(state string) error {
 	if !ok {
 		return fmt.Errorf("there is no state %q", state)
 	}
-	config.Steps, config.System, config.Control = upgradeSteps, fakeSystem{}, clienttest.Control{Units: fakeUnits{}, Logs: fakeLogs{}}
+	config.Steps, config.System, config.Control = upgradeSteps, fakeSystem{state: state}, clienttest.Control{Units: fakeUnits{}, Logs: fakeLogs{}}
 	w.server = clienttest.New(config)
 	return errors.Join(w.server.Listen(w.socket), os.Chmod(w.socket, 0o666))
 }
@@ -263,8 +297,9 @@ func pageStates() map[string]clienttest.Config {
 		}}
 	}
 	return map[string]clienttest.Config{
-		"slow":  {Version: "1.4.0", Status: base, Script: script[:4], Updates: updates},
-		"fresh": {Version: "1.4.0", Status: base, Script: script, Updates: updates},
+		"slow":   {Version: "1.4.0", Status: base, Script: script[:4], Updates: updates},
+		"fresh":  {Version: "1.4.0", Status: base, Script: script, Updates: updates},
+		"booted": {Version: "1.4.0", Status: base, Script: script, Updates: updates},
 		"kept": {Version: "2.0.0", Status: kept, Script: script, Updates: updates, History: []*selfv1.HistoryEntry{entry},
 			Operations: op(operationsv1.Phase_PHASE_DONE, stepsTo("settle", 0), nil)},
 		"failed": {Version: "1.4.0", Status: failed, Script: script, Updates: updates, History: []*selfv1.HistoryEntry{lost},
@@ -275,14 +310,19 @@ func pageStates() map[string]clienttest.Config {
 // fakeSystem answers as a host does.
 type fakeSystem struct {
 	machinev1.UnimplementedSystemServiceServer
+	state string // of the pageWorld
 }
 
 func (fakeSystem) GetVersion(context.Context, *machinev1.GetVersionRequest) (*machinev1.GetVersionResponse, error) {
 	return &machinev1.GetVersionResponse{Hostname: "host1", Kernel: "Linux", KernelRelease: "6.12.9-amd64", Machine: "x86_64", OsPrettyName: "Debian GNU/Linux 13 (trixie)"}, nil
 }
 
-func (fakeSystem) GetUptime(context.Context, *machinev1.GetUptimeRequest) (*machinev1.GetUptimeResponse, error) {
-	return &machinev1.GetUptimeResponse{Uptime: durationpb.New(90 * time.Hour), BootTime: minute(-5400), BootId: "2b5c2f0e-2c3e-4ea8-9d0c-0d2d6c8e7b11"}, nil
+func (s fakeSystem) GetUptime(context.Context, *machinev1.GetUptimeRequest) (*machinev1.GetUptimeResponse, error) {
+	id := "2b5c2f0e-2c3e-4ea8-9d0c-0d2d6c8e7b11"
+	if s.state == "booted" {
+		id = "6d1f7a90-55d1-4a43-8a5b-0b5f7a1f0c22"
+	}
+	return &machinev1.GetUptimeResponse{Uptime: durationpb.New(90 * time.Hour), BootTime: minute(-5400), BootId: id}, nil
 }
 
 func (fakeSystem) GetMemory(context.Context, *machinev1.GetMemoryRequest) (*machinev1.GetMemoryResponse, error) {

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-export const { PAGE, CONTROL, PASSPHRASE, READER, IMAGE, PICTURES } = process.env;
+export const { PAGE, CONTROL, PASSPHRASE, READER, IMAGE, LARGE, CLIENT, PICTURES } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Deadline of a wait, which ends with its event, in milliseconds. */
@@ -21,8 +21,8 @@ export async function launch() {
 }
 
 /** Opens the page in a context of its own. Any error of a script or of the policy fails the test. */
-export async function open(browser, at = "/") {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: "en-GB", timezoneId: "UTC", viewport: { width: 1280, height: 900 } });
+export async function open(browser, at = "/", options = {}) {
+  const context = await browser.newContext({ ...options, ignoreHTTPSErrors: true, locale: "en-GB", timezoneId: "UTC", viewport: { width: 1280, height: 900 } });
   context.setDefaultTimeout(patience);
   const page = await context.newPage();
   page.faults = [];
@@ -74,7 +74,7 @@ export async function run(f) {
   const browser = await launch();
   try {
     const pages = [];
-    await f(browser, async (at) => { const p = await open(browser, at); pages.push(p); return p; });
+    await f(browser, async (at, options) => { const p = await open(browser, at, options); pages.push(p); return p; });
     for (const p of pages) assert.deepEqual(p.faults, []);
   } catch (e) {
     for (const c of browser.contexts()) for (const p of c.pages()) console.log(p.url(), await p.locator("body").innerText().catch(() => ""), p.faults);

@@ -151,7 +151,7 @@ await run(async (_, open) => {
   await page.getByRole("link", { name: /Steps and log/ }).click();
   await see(page, "Evidence of the version that failed");
 
-  // The gateway takes the login away: the page says so.
+  // Who may not do an act sees it disabled, with the right that it needs.
   const reader = await open("/#updates");
   await logIn(reader, { token: READER });
   await see(reader, "This needs the right admin. You have: read, operate.");
