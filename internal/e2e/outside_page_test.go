@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/e2e/chrome"
 	gatewayload "github.com/trident-project/trident/internal/gateway/jsonrpc/load"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
@@ -48,9 +49,10 @@ func newBrowser(h *rpcHost) *browser {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	b := &browser{h, []string{"PASSPHRASE=" + rpcPassphrase, "READER=" + h.token}}
-	h.sh(`mkdir browser && cd browser && npm install --ignore-scripts --no-audit --no-fund --loglevel error playwright-core@1.65.1 axe-core@4.14.1 && cp "$SCRIPTS"/*.mjs .`, "SCRIPTS="+scripts)
-	return b
+	if err := chrome.Install(h.t.Context(), filepath.Join(h.dir, "browser"), scripts); err != nil {
+		h.t.Fatal(err)
+	}
+	return &browser{h, []string{"PASSPHRASE=" + rpcPassphrase, "READER=" + h.token}}
 }
 
 // drive runs a script against the gateway at a port. The script reaches the handlers of
@@ -59,9 +61,10 @@ func (b *browser) drive(t *testing.T, script, port string, control http.Handler,
 	t.Helper()
 	s := httptest.NewServer(control)
 	defer s.Close()
-	inner := *b.rpcHost
-	inner.t = t
-	out := inner.sh("cd browser && node "+script, append(append(b.env, "PAGE=https://localhost:"+port, "CONTROL="+s.URL), env...)...)
+	out, err := chrome.Drive(t.Context(), filepath.Join(b.dir, "browser"), script, append(append(b.env, "PAGE=https://localhost:"+port, "CONTROL="+s.URL), env...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Log(out)
 }
 

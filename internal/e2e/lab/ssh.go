@@ -188,13 +188,17 @@ func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\'
 
 // DialUnix connects to a unix socket in the guest.
 func (vm *VM) DialUnix(ctx context.Context, path string) (net.Conn, error) {
+	return vm.dial(ctx, "unix", path)
+}
+
+func (vm *VM) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := vm.client(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.DialContext(ctx, "unix", path)
+	conn, err := c.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s in the guest: %w", path, err)
+		return nil, fmt.Errorf("connect to %s in the guest: %w", address, err)
 	}
 	return conn, nil
 }
@@ -218,10 +222,22 @@ func (vm *VM) Listen(ctx context.Context, addr string) (net.Listener, error) {
 func (vm *VM) Forward(guestSocket string) (string, error) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	path := vm.path(fmt.Sprintf("fwd%d", len(vm.closers)))
-	l, err := net.Listen("unix", path)
+	return vm.forward("unix", vm.path(fmt.Sprintf("fwd%d", len(vm.closers))), guestSocket)
+}
+
+// ForwardTCP is Forward for a TCP address in the guest. It returns an address of this machine.
+func (vm *VM) ForwardTCP(guestAddress string) (string, error) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	return vm.forward("tcp", "127.0.0.1:0", guestAddress)
+}
+
+// forward joins each connection to address on this machine with one to inside in the guest, and
+// returns address with the port that it has got.
+func (vm *VM) forward(network, address, inside string) (string, error) {
+	l, err := net.Listen(network, address)
 	if err != nil {
-		return "", fmt.Errorf("forward %s of the guest: %w", guestSocket, err)
+		return "", fmt.Errorf("forward %s of the guest: %w", inside, err)
 	}
 	vm.closers = append(vm.closers, l)
 	go func() {
@@ -230,16 +246,16 @@ func (vm *VM) Forward(guestSocket string) (string, error) {
 			if err != nil {
 				return
 			}
-			go vm.join(outside, guestSocket)
+			go vm.join(outside, network, inside)
 		}
 	}()
-	return path, nil
+	return l.Addr().String(), nil
 }
 
-func (vm *VM) join(outside net.Conn, guestSocket string) {
+func (vm *VM) join(outside net.Conn, network, address string) {
 	defer func() { _ = outside.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	inside, err := vm.DialUnix(ctx, guestSocket)
+	inside, err := vm.dial(ctx, network, address)
 	cancel()
 	if err != nil {
 		return

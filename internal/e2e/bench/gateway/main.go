@@ -35,10 +35,9 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-const address = "127.0.0.1:17443"
-
 type bench struct {
 	bin, dir string
+	address  string // of the gateway
 	calls    int
 	size     int64
 	rounds   int
@@ -91,6 +90,14 @@ func (b *bench) start() error {
 	if err := os.MkdirAll(etc, 0o755); err != nil {
 		return err
 	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	b.address = free.Addr().String()
+	if err := free.Close(); err != nil {
+		return err
+	}
 	user := fmt.Sprintf("trident-gateway:x:%d:%d::/:/bin/false\n", os.Geteuid(), os.Getegid())
 	if err := os.WriteFile(filepath.Join(etc, "passwd"), []byte(user), 0o644); err != nil {
 		return err
@@ -106,7 +113,7 @@ tokens: %[3]s/tokens.json
 audit: {file: %[2]s/audit.log}
 limits: {perIdentity: {callsPerSecond: 1000000, connections: 2000}}
 rights: [{identity: "uri:trident://admin", rights: [admin]}]
-`, address, b.dir, keys)
+`, b.address, b.dir, keys)
 	file := filepath.Join(b.dir, "serve.yaml")
 	if err := os.WriteFile(file, []byte(settings), 0o644); err != nil {
 		return err
@@ -131,7 +138,7 @@ rights: [{identity: "uri:trident://admin", rights: [admin]}]
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	b.tls = &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, ServerName: "localhost", NextProtos: []string{"h2"}}
-	return waitFor(func() bool { c, err := net.Dial("tcp", address); return err == nil && c.Close() == nil })
+	return waitFor(func() bool { c, err := net.Dial("tcp", b.address); return err == nil && c.Close() == nil })
 }
 
 func (b *bench) program(name string, args ...string) error {
@@ -169,7 +176,7 @@ func (b *bench) both() (ways map[string]*client.Client, err error) {
 	if err != nil {
 		return nil, err
 	}
-	over, err := client.Dial("tls://"+address, client.WithTLS(b.tls))
+	over, err := client.Dial("tls://"+b.address, client.WithTLS(b.tls))
 	return map[string]*client.Client{"socket": bare, "gateway": over}, err
 }
 
@@ -246,7 +253,7 @@ func (b *bench) memory() error {
 	fmt.Printf("idle: gateway %.1f MiB, smallest TLS gRPC server %.1f MiB, ratio %.2f (bar 1.5)\n", idle, floor, idle/floor)
 	var conns []*grpc.ClientConn
 	for range 1000 {
-		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(b.tls)), grpc.WithIdleTimeout(0))
+		conn, err := grpc.NewClient("passthrough:///"+b.address, grpc.WithTransportCredentials(credentials.NewTLS(b.tls)), grpc.WithIdleTimeout(0))
 		if err != nil {
 			return err
 		}

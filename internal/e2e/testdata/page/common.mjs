@@ -5,11 +5,11 @@ import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-export const { PAGE, CONTROL, PASSPHRASE, READER, IMAGE, LARGE, CLIENT, PICTURES } = process.env;
+export const { PAGE, CONTROL, PASSPHRASE, READER, IMAGE, BAD, LARGE, CLIENT, PICTURES } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Deadline of a wait, which ends with its event, in milliseconds. */
-export const patience = 60_000;
+export const patience = Number(process.env.PATIENCE ?? 60_000);
 
 export async function launch() {
   const path = execFileSync("sh", ["-c", "command -v chromium"], { encoding: "utf8" }).trim();
