@@ -1,15 +1,13 @@
 package hosts
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/nearest"
+	"github.com/trident-project/trident/internal/settingsfile"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -22,19 +20,27 @@ const (
 
 // parse reads the text of a file. The returned document is the text with its comments, for a
 // later change; an empty text has a document without hosts.
-func parse(text []byte) (hosts map[string]Host, doc *yaml.Node, err error) {
-	doc = &yaml.Node{}
-	if err := yaml.Unmarshal(text, doc); err != nil {
-		return nil, nil, errkind.With(errkind.Invalid, errors.New(strings.TrimPrefix(strings.TrimSpace(err.Error()), "yaml: ")))
+func parse(text []byte) (hosts map[string]Host, node *yaml.Node, err error) {
+	hosts = map[string]Host{}
+	doc, err := settingsfile.Parse(text, settingsfile.Format{MaxBytes: maxFile})
+	if err != nil {
+		return nil, nil, err
 	}
-	if len(doc.Content) == 0 {
-		return map[string]Host{}, emptyDocument(), nil
+	if doc.IsEmpty() {
+		return hosts, emptyDocument(), nil
 	}
-	p := parser{hosts: map[string]Host{}}
-	if err := p.root(doc.Content[0]); err != nil {
-		return nil, nil, errkind.With(errkind.Invalid, err)
+	version := ""
+	err = doc.Read(settingsfile.Keys{
+		"version": settingsfile.Parsed(&version, parseVersion),
+		"hosts":   settingsfile.Mapping(settingsfile.Keys{settingsfile.Others: readHost(hosts)}),
+	})
+	if err == nil && version == "" {
+		err = errkind.WithHint(doc.Errorf("has no version"), "Begin the file with: version: 1")
 	}
-	return p.hosts, doc, nil
+	if err != nil {
+		return nil, nil, err
+	}
+	return hosts, doc.Node(), nil
 }
 
 func emptyDocument() *yaml.Node {
@@ -49,148 +55,85 @@ func scalar(text string) *yaml.Node {
 	return n
 }
 
-type parser struct{ hosts map[string]Host }
-
-// fields calls read for each key of a mapping. A key that read does not know is an error with
-// the nearest word of known, unless known is nil.
-func fields(n *yaml.Node, what string, known []string, read func(key, value *yaml.Node) error) error {
-	if n.Kind != yaml.MappingNode {
-		return at(n, "%s is not a mapping", what)
-	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		switch {
-		case key.Kind != yaml.ScalarNode || value.Kind == yaml.AliasNode || key.Tag == "!!merge":
-			return at(key, "%s has an alias, a merge or a key that is not text", what)
-		case seen[key.Value]:
-			return at(key, "%s has the key %q twice", what, key.Value)
-		}
-		seen[key.Value] = true
-		if known != nil && !slices.Contains(known, key.Value) {
-			err := at(key, "%s has the unknown key %q", what, key.Value)
-			if meant := nearest.Word(key.Value, known); meant != "" {
-				return errkind.WithHint(err, "Did you mean %s?", meant)
-			}
-			return errkind.WithHint(err, "The keys are %s.", strings.Join(known, ", "))
-		}
-		if err := read(key, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func at(n *yaml.Node, format string, args ...any) error {
-	return fmt.Errorf("line %d: %s", n.Line, fmt.Sprintf(format, args...))
-}
-
-func (p *parser) root(n *yaml.Node) error {
-	hasVersion := false
-	err := fields(n, "the file", []string{"version", "hosts"}, func(key, value *yaml.Node) error {
-		if key.Value == "version" {
-			hasVersion = true
-			if value.Value != "1" {
-				return errkind.WithHint(at(value, "version %q is not supported: this Trident reads version 1", value.Value), "Upgrade Trident on this machine.")
-			}
-			return nil
-		}
-		if isNull(value) {
-			return nil
-		}
-		return fields(value, "hosts", nil, p.host)
-	})
-	if err == nil && !hasVersion {
-		err = errkind.WithHint(at(n, "the key version is missing"), "Begin the file with: version: 1")
-	}
-	return err
-}
-
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-func hostKeys() []string {
-	return []string{"endpoints", "certificate", "key", "ca", "serverName", "tokenFile", "sshCommand", "remoteCommand", "labels"}
+func parseVersion(text string) (string, error) {
+	if text != "1" {
+		err := fmt.Errorf("%.80q is not supported: this Trident reads version 1", text)
+		return "", errkind.WithHint(err, "Upgrade Trident on this machine.")
+	}
+	return text, nil
 }
 
-func (p *parser) host(name, n *yaml.Node) error {
-	if !isHostName(name.Value) {
-		return at(name, "%q is not the name of a host: use letters, digits, dots, hyphens and underscores", name.Value)
+// readHost reads a host into hosts.
+func readHost(hosts map[string]Host) func(settingsfile.Value) error {
+	return func(v settingsfile.Value) error {
+		if !isHostName(v.Name()) {
+			return v.Errorf("%.80q is not the name of a host: use letters, digits, dots, hyphens and underscores", v.Name())
+		}
+		var h Host
+		err := v.Read(settingsfile.Keys{
+			"endpoints":     readWords(&h.Endpoints),
+			"certificate":   readWord(&h.Certificate),
+			"key":           readWord(&h.Key),
+			"ca":            readWord(&h.CA),
+			"serverName":    readWord(&h.ServerName),
+			"tokenFile":     readWord(&h.TokenFile),
+			"sshCommand":    readWords(&h.SSHCommand),
+			"remoteCommand": readWords(&h.RemoteCommand),
+			"labels":        readLabels(&h.Labels),
+		})
+		if err != nil {
+			return err
+		}
+		if err := h.check(); err != nil {
+			return v.Errorf("%w", err)
+		}
+		hosts[v.Name()] = h
+		return nil
 	}
-	what := fmt.Sprintf("host %q", name.Value)
-	var h Host
-	err := fields(n, what, hostKeys(), func(key, value *yaml.Node) (err error) {
-		in := what + ": " + key.Value
-		switch key.Value {
-		case "endpoints":
-			h.Endpoints, err = texts(value, in)
-		case "sshCommand":
-			h.SSHCommand, err = texts(value, in)
-		case "remoteCommand":
-			h.RemoteCommand, err = texts(value, in)
-		case "labels":
-			h.Labels, err = labels(value, in)
-		case "certificate":
-			h.Certificate, err = text(value, in)
-		case "key":
-			h.Key, err = text(value, in)
-		case "ca":
-			h.CA, err = text(value, in)
-		case "serverName":
-			h.ServerName, err = text(value, in)
-		case "tokenFile":
-			h.TokenFile, err = text(value, in)
+}
+
+// readWord reads a text that is not empty.
+func readWord(to *string) func(settingsfile.Value) error {
+	return func(v settingsfile.Value) error {
+		err := settingsfile.Text(to)(v)
+		if err == nil && *to == "" {
+			err = v.Errorf("is empty")
 		}
 		return err
-	})
-	if err == nil {
-		err = h.check()
-		if err != nil {
-			err = fmt.Errorf("line %d: %s: %w", name.Line, what, err)
-		}
 	}
-	p.hosts[name.Value] = h
-	return err
 }
 
-// text returns the value of a key that is a text which is not empty.
-func text(n *yaml.Node, what string) (string, error) {
-	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" || n.Value == "" || strings.Contains(n.Value, "\x00") {
-		return "", at(n, "%s is not a text", what)
+// readWords reads a list that has a text.
+func readWords(to *[]string) func(settingsfile.Value) error {
+	return func(v settingsfile.Value) error {
+		err := settingsfile.List(to, readWord)(v)
+		if err == nil && len(*to) == 0 {
+			err = v.Errorf("is an empty list")
+		}
+		return err
 	}
-	return n.Value, nil
 }
 
-func texts(n *yaml.Node, what string) (out []string, err error) {
-	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
-		return nil, at(n, "%s is not a list of texts", what)
-	}
-	for _, item := range n.Content {
-		word, err := text(item, "an entry of "+what)
+func readLabels(to *map[string]string) func(settingsfile.Value) error {
+	labels := map[string]string{}
+	*to = labels
+	return settingsfile.Mapping(settingsfile.Keys{settingsfile.Others: func(v settingsfile.Value) error {
+		text, err := v.Text() // 1 and true are labels too
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, word)
-	}
-	return out, nil
-}
-
-func labels(n *yaml.Node, what string) (map[string]string, error) {
-	out := map[string]string{}
-	err := fields(n, what, nil, func(key, value *yaml.Node) error {
-		if value.Kind != yaml.ScalarNode { // 1 and true are labels too
-			return at(value, "%s: %s is not a text", what, key.Value)
+		if !isName(v.Name()) {
+			return v.Errorf("%.80q is not the name of a label", v.Name())
 		}
-		if !isName(key.Value) {
-			return at(key, "%s: %q is not the name of a label", what, key.Value)
-		}
-		l, err := ParseLabel(key.Value + "=" + value.Value)
+		l, err := ParseLabel(v.Name() + "=" + text)
 		if err != nil {
-			return at(key, "%s: %v", what, err)
+			return v.Errorf("%w", err)
 		}
-		out[l.Name] = l.Value
+		labels[l.Name] = l.Value
 		return nil
-	})
-	return out, err
+	}})
 }
 
 // check reports what of a host contradicts itself, or can never work.

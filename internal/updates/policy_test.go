@@ -104,7 +104,7 @@ func TestAWrongFileIsRefusedWithThePlace(t *testing.T) {
 		{"pin: v2", "line 1: pin: "},
 		{"pin: 1.0.0\npin: 2.0.0", "twice"},
 		{"hold: never", "line 1: hold: "},
-		{"hold:\n  till: x", "line 2: hold.till: is not a key of hold"},
+		{"hold:\n  till: x", "line 2: hold.till: is not a setting"},
 		{"hold: {reason: " + strings.Repeat("x", maxReason+1) + "}", "the limit is"},
 		{"window: {begin: 25:00, end: 1:00}", "line 1: window.begin: "},
 		{"window: {begin: 24:00, end: 1:00}", "window: the begin must be"},

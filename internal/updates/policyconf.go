@@ -1,20 +1,15 @@
 package updates
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
-	"unicode/utf8"
-
-	"go.yaml.in/yaml/v4"
-	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 
 	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/settingsfile"
 	"github.com/trident-project/trident/internal/when"
 )
 
@@ -22,8 +17,6 @@ const (
 	// confFile is the policy that the builder of an image, or a person, has written.
 	confFile = "etc/trident/update.conf"
 	maxConf  = 64 << 10
-	// maxConfDepth is deeper than any file without a fault.
-	maxConfDepth = 16
 )
 
 // ReadConf reads /etc/trident/update.conf of the host below root. It returns the policy, and
@@ -39,8 +32,11 @@ func ReadConf(root string) (Policy, []string, error) {
 	}
 	p, set, err := parseConf(text)
 	if err != nil {
-		err = errkind.Errorf(errkind.Invalid, "read the update policy: /%s: %w", confFile, err)
-		return Policy{}, nil, errkind.WithHint(err, "Correct the file; trident(1) and docs/self-servicing.md have its settings.")
+		err = fmt.Errorf("read the update policy: /%s: %w", confFile, err)
+		if errkind.Hint(err) == "" {
+			err = errkind.WithHint(err, "Correct the file; trident(1) and docs/self-servicing.md have its settings.")
+		}
+		return Policy{}, nil, err
 	}
 	return p, set, nil
 }
@@ -74,75 +70,41 @@ func Merge(conf, stored Policy, storedSet []string) Policy {
 
 // parseConf parses the text of the file, and checks the policy.
 func parseConf(text []byte) (p Policy, set []string, err error) {
-	if !utf8.Valid(text) {
-		return p, nil, errors.New("the text is not UTF-8")
-	}
-	loader, err := yaml.NewLoader(bytes.NewReader(text), yaml.WithV4Defaults(), yaml.WithUniqueKeys(false),
-		yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxConfDepth))))
+	doc, err := settingsfile.Parse(text, settingsfile.Format{MaxBytes: maxConf})
 	if err != nil {
 		return p, nil, err
 	}
-	var doc, second yaml.Node
-	if err := loader.Load(&doc); errors.Is(err, io.EOF) {
-		return p, nil, nil
-	} else if err != nil {
-		return p, nil, fmt.Errorf("the text is not YAML: %w", err)
+	keys := p.keys()
+	for name, read := range keys {
+		keys[name] = func(v settingsfile.Value) error {
+			if err := read(v); err != nil {
+				return err
+			}
+			if _, err := p.firstFault(); err != nil {
+				return v.Errorf("%w", err)
+			}
+			set = append(set, name)
+			return nil
+		}
 	}
-	if err := loader.Load(&second); err == nil {
-		return p, nil, fmt.Errorf("line %d: a second document begins, and the file must have one", second.Line)
-	} else if !errors.Is(err, io.EOF) {
-		return p, nil, fmt.Errorf("the text is not YAML: %w", err)
-	}
-	if len(doc.Content) != 1 {
-		return p, nil, nil // only comments
-	}
-	top := node{Node: doc.Content[0]}
-	if top.isNull() {
-		return p, nil, nil
-	}
-	err = top.keys(func(key string, value node) error {
-		set = append(set, key)
-		return p.setConf(key, value)
-	})
-	if err != nil {
+	if err := doc.Read(keys); err != nil {
 		return Policy{}, nil, err
 	}
 	slices.Sort(set)
 	return p, set, nil
 }
 
-// setConf sets the field key, and checks it.
-func (p *Policy) setConf(key string, value node) (err error) {
-	switch key {
-	case "feed":
-		p.Feed, err = value.text()
-	case "channel":
-		p.Channel, err = value.text()
-	case "auto":
-		var auto string
-		auto, err = value.text()
-		p.Auto = Auto(auto)
-	case "hold":
-		p.Hold, err = value.hold()
-	case "pin":
-		p.Pin, err = value.text()
-	case "window":
-		p.Window, err = value.window()
-	case "maxBytes":
-		p.MaxBytes, err = valueOf(value, bytesize.Parse)
-	case "grace":
-		p.Grace, err = valueOf(value, when.ParseSpan)
-	case "allowReadOnlyUsr":
-		p.AllowReadOnlyUsr, err = valueOf(value, parseBool)
-	default:
-		err = value.fault("is not a setting: feed, channel, auto, hold, pin, window, maxBytes, grace, allowReadOnlyUsr")
+// keys returns what reads each setting of the file into p.
+func (p *Policy) keys() settingsfile.Keys {
+	return settingsfile.Keys{
+		"feed":             settingsfile.Text(&p.Feed),
+		"channel":          settingsfile.Text(&p.Channel),
+		"auto":             settingsfile.Text(&p.Auto),
+		"hold":             readHold(&p.Hold),
+		"pin":              settingsfile.Text(&p.Pin),
+		"window":           readWindow(&p.Window),
+		"maxBytes":         settingsfile.Parsed(&p.MaxBytes, bytesize.Parse),
+		"grace":            settingsfile.Parsed(&p.Grace, when.ParseSpan),
+		"allowReadOnlyUsr": settingsfile.Bool(&p.AllowReadOnlyUsr),
 	}
-	if err != nil {
-		return err
-	}
-	if _, err := p.firstFault(); err != nil {
-		err = value.fault("%w", err)
-		return err
-	}
-	return nil
 }

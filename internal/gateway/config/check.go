@@ -32,7 +32,7 @@ func defaults() Config {
 // and name the line and the setting.
 func Parse(text []byte) (*Config, error) {
 	c := defaults()
-	if err := decode(text, &c, strict); err != nil {
+	if err := read(text, c.keys()); err != nil {
 		return nil, err
 	}
 	if err := c.check(); err != nil {
@@ -93,11 +93,11 @@ func (c *Config) checkNumbers() error {
 		{"limits.perIdentity.callsPerSecond", int64(l.PerIdentity.CallsPerSecond), 1, 1 << 20},
 		{"limits.perIdentity.streams", int64(l.PerIdentity.Streams), 1, 1 << 20},
 		{"limits.perIdentity.connections", int64(l.PerIdentity.Connections), 1, 1 << 20},
-		{"limits.perIdentity.bytesPerSecond", int64(l.PerIdentity.BytesPerSecond), 0, 1 << 50},
+		{"limits.perIdentity.bytesPerSecond", l.PerIdentity.BytesPerSecond, 0, 1 << 50},
 		{"limits.handshakeTime, in milliseconds,", l.HandshakeTime.Milliseconds(), 100, 60_000},
 		{"limits.keepAliveEvery, in seconds,", int64(l.KeepAliveEvery.Seconds()), 10, 3600},
 		{"http.loginTime, in seconds,", int64(c.HTTP.LoginTime.Seconds()), 60, 24 * 3600},
-		{"audit.maxSize", int64(c.Audit.MaxSize), 4096, 1 << 40},
+		{"audit.maxSize", c.Audit.MaxSize, 4096, 1 << 40},
 		{"audit.keep", int64(c.Audit.Keep), 1, 1000},
 	} {
 		if n.value < n.low || n.value > n.high {

@@ -8,9 +8,6 @@ package config
 import (
 	"time"
 
-	"go.yaml.in/yaml/v4"
-
-	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/gateway/identity"
 )
 
@@ -28,89 +25,76 @@ const (
 // A Config is the whole file.
 type Config struct {
 	// Listen has the addresses, host:port, on which the gateway listens.
-	Listen []string `yaml:"listen"`
+	Listen []string
 	// Socket is the socket of tridentd for gateways.
-	Socket  string  `yaml:"socket"`
-	TLS     TLS     `yaml:"tls"`
-	Tokens  string  `yaml:"tokens"` // the file of tokens
-	Rights  []Grant `yaml:"rights"`
-	Revoked Revoked `yaml:"revoked"`
-	Limits  Limits  `yaml:"limits"`
-	Audit   Audit   `yaml:"audit"`
-	HTTP    HTTP    `yaml:"http"`
+	Socket  string
+	TLS     TLS
+	Tokens  string // the file of tokens
+	Rights  []Grant
+	Revoked Revoked
+	Limits  Limits
+	Audit   Audit
+	HTTP    HTTP
 }
 
 // HTTP has the settings for callers of JSON-RPC, and for the page in the browser.
 type HTTP struct {
 	// Hosts are names of the gateway in URLs besides its addresses, localhost, and the names in
 	// its certificate.
-	Hosts []string `yaml:"hosts"`
+	Hosts []string
 	// Origins are those of pages elsewhere that may call from a browser: https://host[:port].
-	Origins []string `yaml:"origins"`
+	Origins []string
 	// LoginTime is how long a login with a passphrase lasts.
-	LoginTime   time.Duration `yaml:"loginTime"`
-	Passphrases string        `yaml:"passphrases"` // the file of passphrases
+	LoginTime   time.Duration
+	Passphrases string // the file of passphrases
 	// Page: the gateway serves the page in the browser.
-	Page bool `yaml:"page"`
+	Page bool
 }
 
 // TLS has the files of the gateway's certificate, and what identifies a caller.
 type TLS struct {
-	Certificate string          `yaml:"certificate"` // PEM: the certificate and its intermediates
-	Key         string          `yaml:"key"`         // PEM
-	ClientCA    string          `yaml:"clientCA"`    // PEM: the authorities of client certificates
-	Identity    []identity.Kind `yaml:"identity"`    // the kinds of names that count, in order
+	Certificate string          // PEM: the certificate and its intermediates
+	Key         string          // PEM
+	ClientCA    string          // PEM: the authorities of client certificates
+	Identity    []identity.Kind // the kinds of names that count, in order
 }
 
 // A Grant gives rights to the identities that match a pattern.
 type Grant struct {
 	// Identity is an identity, or one with a star as the first or the last character of
 	// its name: uri:spiffe://example.org/ops/*, email:*@example.org.
-	Identity string   `yaml:"identity"`
-	Rights   []string `yaml:"rights"`
+	Identity string
+	Rights   []string
 }
 
 // Revoked has what is refused although it is valid.
 type Revoked struct {
-	Serials    []string `yaml:"serials"` // of certificates: hexadecimal digits, colons allowed
-	Identities []string `yaml:"identities"`
+	Serials    []string // of certificates: hexadecimal digits, colons allowed
+	Identities []string
 }
 
 // Limits bounds what callers use. A limit of one identity is that of all its connections
 // together.
 type Limits struct {
-	Connections    int           `yaml:"connections"` // of all callers
-	PerSource      int           `yaml:"perSource"`   // connections of one address that have not logged in
-	PerIdentity    PerIdentity   `yaml:"perIdentity"`
-	HandshakeTime  time.Duration `yaml:"handshakeTime"` // for the TLS handshake and the first call
-	FailedLogins   int           `yaml:"failedLogins"`  // of one address, a minute, until its attempts are slowed
-	KeepAliveEvery time.Duration `yaml:"keepAliveEvery"`
+	Connections    int // of all callers
+	PerSource      int // connections of one address that have not logged in
+	PerIdentity    PerIdentity
+	HandshakeTime  time.Duration // for the TLS handshake and the first call
+	FailedLogins   int           // of one address, a minute, until its attempts are slowed
+	KeepAliveEvery time.Duration
 }
 
 // PerIdentity bounds what one identity uses.
 type PerIdentity struct {
-	CallsPerSecond int   `yaml:"callsPerSecond"` // on average; twice as many at once
-	Streams        int   `yaml:"streams"`        // running calls
-	Connections    int   `yaml:"connections"`
-	BytesPerSecond Bytes `yaml:"bytesPerSecond"` // in both directions; 0 is no bound
+	CallsPerSecond int // on average; twice as many at once
+	Streams        int // running calls
+	Connections    int
+	BytesPerSecond int64 // in both directions; 0 is no bound
 }
 
 // Audit says where the audit log is, and how much of it is kept.
 type Audit struct {
-	File    string `yaml:"file"`
-	MaxSize Bytes  `yaml:"maxSize"` // of one file
-	Keep    int    `yaml:"keep"`    // older files
-}
-
-// Bytes is a number of bytes, written as in 16M.
-type Bytes int64
-
-// UnmarshalYAML reads a number of bytes with or without a unit.
-func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
-	v, err := bytesize.Parse(n.Value)
-	if err != nil {
-		return err
-	}
-	*b = Bytes(v)
-	return nil
+	File    string
+	MaxSize int64 // of one file
+	Keep    int   // older files
 }

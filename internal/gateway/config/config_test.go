@@ -67,14 +67,14 @@ audit: {maxSize: 1M, keep: 2}
 
 func TestAWrongFileHasOneClearError(t *testing.T) {
 	for text, want := range map[string][2]string{
-		"lisen: []":               {`line 1: "lisen" is not a setting`, "did you mean listen?"},
-		"a:\n  b: 1":              {`line 1: "a" is not a setting`, "the settings here are listen"},
-		"tls:\n  clientCa: x":     {`line 2: "tls.clientCa" is not a setting`, "did you mean clientCA?"},
-		"rights:\n- {identty: x}": {`line 2: "rights[0].identty" is not a setting`, "did you mean identity?"},
-		"listen: 127.0.0.1:1":     {"line 1: listen is not a list", "write [first, second]"},
+		"lisen: []":               {`line 1: lisen: is not a setting`, "did you mean listen?"},
+		"a:\n  b: 1":              {`line 1: a: is not a setting`, "the settings here are audit, http"},
+		"tls:\n  clientCa: x":     {`line 2: tls.clientCa: is not a setting`, "did you mean clientCA?"},
+		"rights:\n- {identty: x}": {`line 2: rights[0].identty: is not a setting`, "did you mean identity?"},
+		"listen: 127.0.0.1:1":     {"line 1: listen: is not a list", "write [first, second]"},
 		"listen: []":              {"listen has no address", ""},
 		"listen: [7443]":          {"listen[0]: address 7443: missing port", "write host:port"},
-		"tls: x":                  {"line 1: tls is not a mapping", ""},
+		"tls: x":                  {"line 1: tls: is not a mapping", ""},
 		"tls: {identity: [ip]}":   {`tls.identity[0]: unknown kind of name "ip"`, "uri, dns, email"},
 		"tls: {identity: []}":     {"tls.identity is empty", ""},
 		"rights: [{identity: \"*\", rights: [read]}]":       {`rights[0].identity: "*" is not a pattern`, "uri:, dns:"},
@@ -85,12 +85,14 @@ func TestAWrongFileHasOneClearError(t *testing.T) {
 		"revoked: {serials: [\"\"]}":                        {"is not a number", ""},
 		"revoked: {identities: [me]}":                       {`revoked.identities[0]: "me"`, ""},
 		"limits: {connections: 0}":                          {"limits.connections is 0, it must be from 1 to 20000", ""},
-		"limits: {connections: many}":                       {"line 1", ""},
-		"limits: {perIdentity: {bytesPerSecond: much}}":     {"line 1", ""},
+		"limits: {connections: many}":                       {`line 1: limits.connections: "many" is not a number`, ""},
+		"limits: {perIdentity: {bytesPerSecond: much}}":     {"line 1: limits.perIdentity.bytesPerSecond: ", ""},
 		"limits: {handshakeTime: 1h}":                       {"limits.handshakeTime", ""},
 		"audit: {keep: 0}":                                  {"audit.keep is 0", ""},
-		"listen: [a:1]\nlisten: [b:1]":                      {"listen", ""},
-		"x: &a [1]\nlisten: *a":                             {"line", ""},
+		"listen: [a:1]\nlisten: [b:1]":                      {"line 2: listen: is there twice", ""},
+		"socket: &a /s\ntokens: *a":                         {"line 2: tokens: is an alias", ""},
+		"tls:\n  clientCA:":                                 {"line 2: tls.clientCA: has no value", ""},
+		"http: {page: yes}":                                 {`line 1: http.page: "yes" is not true or false`, ""},
 		"listen: [a:1]\n---\nlisten: [b:1]":                 {"line 2: a second document begins", ""},
 		"\xff":                                              {"the text is not UTF-8", ""},
 		"a: [":                                              {"the text is not YAML", ""},
@@ -99,6 +101,13 @@ func TestAWrongFileHasOneClearError(t *testing.T) {
 		if errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), want[0]) || !strings.Contains(errkind.Hint(err), want[1]) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v; hint %q", text, err, errkind.Hint(err))
 		}
+	}
+}
+
+func TestAListOrMappingWithoutAValueIsEmpty(t *testing.T) {
+	c, err := config.Parse([]byte("rights:\nrevoked:\n  # serials: []\nhttp:\n  hosts:\n"))
+	if err != nil || len(c.Rights) > 0 || !c.HTTP.Page || c.HTTP.LoginTime != time.Hour {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/identity"
 	"github.com/trident-project/trident/internal/gateway/rights"
+	"github.com/trident-project/trident/internal/settingsfile"
 )
 
 // A Policy says which rights each identity has.
@@ -25,12 +26,10 @@ type grant struct {
 // ParsePolicy reads the policy in the file and ignores the other settings, which another
 // version of the gateway may have.
 func ParsePolicy(text []byte) (*Policy, string, error) {
-	var c struct {
-		Rights  []Grant `yaml:"rights"`
-		Revoked Revoked `yaml:"revoked"`
-		Tokens  string  `yaml:"tokens"`
-	}
-	if err := decode(text, &c, ignoreOthers); err != nil {
+	var c Config
+	keys := c.policyKeys()
+	keys[settingsfile.Others] = settingsfile.Ignore
+	if err := read(text, keys); err != nil {
 		return nil, "", err
 	}
 	p, err := newPolicy(c.Rights, c.Revoked)

@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +9,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/settingsfile"
 )
 
 // The files that the agent reads without --config: the first that exists. The second one is
@@ -120,109 +117,82 @@ func Read(path string) (Config, []Warning, error) {
 	return c, warnings, nil
 }
 
-// Parse reads a configuration: YAML with upstream's keys and ours. An unknown key is a
-// warning, because upstream ignores it; a value of the wrong form is an error of kind
+// Parse reads a configuration: one YAML document with upstream's keys and ours. An unknown
+// key is a warning, because upstream ignores it; a value of the wrong form is an error of kind
 // Invalid. Parse checks the certificates only if they are in data.
 func Parse(data []byte) (Config, []Warning, error) {
 	c := Config{Socket: DefaultSocket, MinPause: minPause, MaxPause: maxPause, TLS: Identity{ServerName: ServerName}}
-	if len(data) > maxConfig {
-		return c, nil, errkind.Errorf(errkind.TooLarge, "the file has more than %d bytes", maxConfig)
+	var warnings []Warning
+	doc, err := settingsfile.Parse(data, settingsfile.Format{MaxBytes: maxConfig, Foreign: func(fault error) {
+		warnings = append(warnings, unknownKey(fault))
+	}})
+	if err == nil {
+		err = doc.Read(c.keys(&warnings))
 	}
-	var doc yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return c, nil, errkind.With(errkind.Invalid, fmt.Errorf("it is not YAML: %w", err))
+	if err == nil {
+		err = c.check()
 	}
-	r := &reader{}
-	if len(doc.Content) > 0 {
-		r.mapping("", doc.Content[0], c.fields(r))
-	}
-	r.check(&c)
-	return c, r.warnings, r.err
+	return c, warnings, err
 }
 
-// fields returns what to do with each key of the document.
-func (c *Config) fields(r *reader) map[string]func(string, *yaml.Node) {
-	return map[string]func(string, *yaml.Node){
-		"clientAddress":   r.text(&c.ClientAddress),
-		"serverAddress":   r.text(&c.Socket),
-		"proxy":           r.text(&c.Proxy),
-		"additionalFiles": r.files(&c.Files),
-		"rcpClientTls": func(at string, n *yaml.Node) {
-			t := &c.TLS
-			r.mapping(at, n, map[string]func(string, *yaml.Node){
-				"certData": r.pem(&t.Certificate), "keyData": r.pem(&t.Key), "serverCert": r.pem(&t.CA),
-				"certFile": r.text(&t.CertificateFile), "keyFile": r.text(&t.KeyFile), "caFile": r.text(&t.CAFile),
-				"serverName": r.text(&t.ServerName),
-			})
-		},
-		"backoff": func(at string, n *yaml.Node) {
-			r.mapping(at, n, map[string]func(string, *yaml.Node){"min": r.duration(&c.MinPause), "max": r.duration(&c.MaxPause)})
-		},
+func unknownKey(fault error) Warning {
+	text := fault.Error() + ", and is ignored"
+	if hint := errkind.Hint(fault); hint != "" {
+		text += ": " + hint
 	}
+	return Warning(text)
 }
 
-func (r *reader) files(to *[]File) func(string, *yaml.Node) {
-	return func(at string, n *yaml.Node) {
-		if n.Kind != yaml.SequenceNode || len(n.Content) > maxFiles {
-			r.failf(at, n, "must be a list of at most %d files", maxFiles)
-			return
-		}
-		for i, one := range n.Content {
-			f := File{Mode: 0o644, MaxBytes: maxFile}
-			here := fmt.Sprintf("%s[%d]", at, i)
-			r.mapping(here, one, map[string]func(string, *yaml.Node){
-				"downloadUrl": r.text(&f.URL), "destination": r.text(&f.Destination), "sha256": r.text(&f.SHA256),
-				"mode":     r.mode(&f.Mode),
-				"maxBytes": r.size(&f.MaxBytes),
-			})
-			r.checkFile(here, resolve(one), &f)
-			*to = append(*to, f)
-		}
-	}
-}
-
-var hexSHA256 = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
-
-func (r *reader) checkFile(at string, n *yaml.Node, f *File) {
-	u, err := url.Parse(f.URL)
-	switch {
-	case r.err != nil:
-	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
-		r.failf(at+".downloadUrl", n, "must be an http or https URL")
-	case !filepath.IsAbs(f.Destination) || filepath.Clean(f.Destination) != f.Destination:
-		r.failf(at+".destination", n, "must be an absolute path without . and ..")
-	case f.SHA256 != "" && !hexSHA256.MatchString(f.SHA256):
-		r.failf(at+".sha256", n, "must be 64 hexadecimal digits")
-	case u.Scheme == "http" && f.SHA256 == "":
-		r.warnings = append(r.warnings, Warning(at+": nothing proves that this file is the expected one: use https, or state its sha256"))
+// keys returns what reads each key of the document into c.
+func (c *Config) keys(warnings *[]Warning) settingsfile.Keys {
+	t := &c.TLS
+	return settingsfile.Keys{
+		"clientAddress":   settingsfile.Text(&c.ClientAddress),
+		"serverAddress":   settingsfile.Text(&c.Socket),
+		"proxy":           settingsfile.Text(&c.Proxy),
+		"additionalFiles": readFiles(&c.Files, warnings),
+		"rcpClientTls": settingsfile.Mapping(settingsfile.Keys{
+			"certData": readPEM(&t.Certificate), "keyData": readPEM(&t.Key), "serverCert": readPEM(&t.CA),
+			"certFile": settingsfile.Text(&t.CertificateFile), "keyFile": settingsfile.Text(&t.KeyFile), "caFile": settingsfile.Text(&t.CAFile),
+			"serverName": settingsfile.Text(&t.ServerName),
+		}),
+		"backoff": settingsfile.Mapping(settingsfile.Keys{
+			"min": settingsfile.Parsed(&c.MinPause, parsePause),
+			"max": settingsfile.Parsed(&c.MaxPause, parsePause),
+		}),
 	}
 }
 
 // check checks the document as a whole.
-func (r *reader) check(c *Config) {
+func (c *Config) check() error {
 	if c.ClientAddress != "" {
 		if _, port, err := net.SplitHostPort(c.ClientAddress); err != nil || port == "" {
-			r.failf("clientAddress", nil, "%q must be host:port", shorten(c.ClientAddress))
+			return faultf("clientAddress", "%.80q must be host:port", c.ClientAddress)
 		}
 	}
 	switch {
 	case !filepath.IsAbs(c.Socket):
-		r.failf("serverAddress", nil, "%q must be the absolute path of a unix socket", shorten(c.Socket))
+		return faultf("serverAddress", "%.80q must be the absolute path of a unix socket", c.Socket)
 	case len(c.Socket) > maxSocketPath:
-		r.failf("serverAddress", nil, "the path has %d bytes, and that of a socket can have %d", len(c.Socket), maxSocketPath)
+		return faultf("serverAddress", "the path has %d bytes, and that of a socket can have %d", len(c.Socket), maxSocketPath)
 	case c.MaxPause < c.MinPause:
-		r.failf("backoff.max", nil, "%s is less than backoff.min, %s", c.MaxPause, c.MinPause)
+		return faultf("backoff.max", "%s is less than backoff.min, %s", c.MaxPause, c.MinPause)
 	}
 	if _, err := parseProxy(c.Proxy); err != nil {
-		r.failf("proxy", nil, "%v", err)
+		return faultf("proxy", "%w", err)
 	}
 	if c.ClientAddress != "" {
-		r.checkIdentity(&c.TLS)
+		return c.TLS.check()
 	}
+	return nil
 }
 
-func (r *reader) checkIdentity(t *Identity) {
+// faultf returns a fault that is not of one line.
+func faultf(at, format string, args ...any) error {
+	return errkind.Errorf(errkind.Invalid, "%s: %w", at, fmt.Errorf(format, args...))
+}
+
+func (t *Identity) check() error {
 	for _, pair := range []struct {
 		data       []byte
 		file       string
@@ -234,18 +204,19 @@ func (r *reader) checkIdentity(t *Identity) {
 	} {
 		switch {
 		case len(pair.data) == 0 && pair.file == "":
-			r.failf("rcpClientTls."+pair.key, nil, "is missing (or %s)", pair.other)
+			return faultf("rcpClientTls."+pair.key, "is missing (or %s)", pair.other)
 		case len(pair.data) > 0 && pair.file != "":
-			r.failf("rcpClientTls."+pair.other, nil, "is there beside %s, and only one of them can be", pair.key)
+			return faultf("rcpClientTls."+pair.other, "is there beside %s, and only one of them can be", pair.key)
 		case pair.file != "" && !filepath.IsAbs(pair.file):
-			r.failf("rcpClientTls."+pair.other, nil, "must be an absolute path")
+			return faultf("rcpClientTls."+pair.other, "must be an absolute path")
 		}
 	}
-	if r.err == nil && t.CertificateFile == "" && t.KeyFile == "" && t.CAFile == "" {
+	if t.CertificateFile == "" && t.KeyFile == "" && t.CAFile == "" {
 		if _, err := t.config(time.Now()); err != nil && errkind.Of(err) == errkind.Invalid {
-			r.failf("rcpClientTls", nil, "%v", err)
+			return faultf("rcpClientTls", "%w", err)
 		}
 	}
+	return nil
 }
 
 // parseProxy returns the URL of a proxy; nil for "" and "none".

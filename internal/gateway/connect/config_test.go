@@ -85,8 +85,16 @@ func TestAnUnknownKeyIsOnlyAWarning(t *testing.T) {
 	if err != nil || len(warnings) != 2 {
 		t.Fatal(err, warnings)
 	}
-	if got := string(warnings[0]); got != `"serverAdress" (line 1) is not a key of this configuration, and is ignored; did you mean "serverAddress"?` {
+	if got := string(warnings[0]); got != `line 1: serverAdress: is not a setting, and is ignored: did you mean serverAddress?` {
 		t.Error(got)
+	}
+}
+
+// Upstream's agent resolves aliases, so a file of it may have them.
+func TestAnAliasIsResolved(t *testing.T) {
+	c, warnings, err := Parse([]byte("rcpClientTls: {certFile: &a /a, keyFile: *a, caFile: *a}\nbackoff: &b {min: 2s, max: 3s}\nbackof: *b\n"))
+	if err != nil || c.TLS.KeyFile != "/a" || c.TLS.CAFile != "/a" || c.MaxPause != 3*time.Second || len(warnings) != 1 {
+		t.Errorf("%+v, %q, %v", c, warnings, err)
 	}
 }
 
@@ -95,32 +103,32 @@ func TestAMalformedConfigurationNamesKeyAndLine(t *testing.T) {
 	good := "rcpClientTls: {certFile: /a, keyFile: /b, caFile: /c}\n"
 	secret := b64([]byte("secret"))
 	for name, c := range map[string]struct{ text, want string }{
-		"not YAML":        {"a: [", "it is not YAML"},
-		"a list":          {"- a", "the document (line 1): must have keys and values"},
-		"twice":           {"proxy: none\nproxy: none", "proxy (line 2): the key is there twice"},
+		"not YAML":        {"a: [", "the text is not YAML"},
+		"a list":          {"- a", "line 1: the file is not a mapping"},
+		"twice":           {"proxy: none\nproxy: none", "line 2: proxy: is there twice"},
 		"no port":         {"clientAddress: host\n" + good, `clientAddress: "host" must be host:port`},
 		"empty port":      {"clientAddress: 'host:'\n" + good, `must be host:port`},
 		"relative socket": {"serverAddress: a.sock", `serverAddress: "a.sock" must be the absolute path`},
 		"long socket":     {"serverAddress: /" + strings.Repeat("a", 107), "serverAddress: the path has 108 bytes, and that of a socket can have 107"},
-		"list as text":    {"\nserverAddress: [a]", "serverAddress (line 2): must be a text"},
-		"control":         {`serverAddress: "/a\nb"`, "must not have control characters"},
+		"list as text":    {"\nserverAddress: [a]", "line 2: serverAddress: is not a text"},
+		"control":         {`serverAddress: "/a\nb"`, "has control characters"},
 		"proxy":           {"proxy: socks5://x", "proxy: must be the URL of an HTTP proxy"},
-		"backoff":         {"backoff:\n  min: soon", "backoff.min (line 2): must be a time from 100ms to 1h"},
+		"backoff":         {"backoff:\n  min: soon", "line 2: backoff.min: must be a time from 100ms to 1h"},
 		"backoff order":   {"backoff: {min: 2m}", "backoff.max: 25s is less than backoff.min, 2m0s"},
-		"mode text":       {"additionalFiles:\n- {downloadUrl: https://a/, destination: /a, mode: rw}", "additionalFiles[0].mode (line 2): must be a number such as 0755"},
+		"mode text":       {"additionalFiles:\n- {downloadUrl: https://a/, destination: /a, mode: rw}", "line 2: additionalFiles[0].mode: must be a number such as 0755"},
 		"mode decimal":    {"additionalFiles:\n- {downloadUrl: https://a/, destination: /a, mode: 755}", "755 is more than 0777 (511)"},
-		"file URL":        {"additionalFiles:\n- {downloadUrl: 'ftp://a/', destination: /a}", "additionalFiles[0].downloadUrl (line 2): must be an http or https URL"},
-		"file path":       {"additionalFiles:\n- {downloadUrl: 'https://a/', destination: /a/../b}", "additionalFiles[0].destination (line 2): must be an absolute path"},
-		"file hash":       {"additionalFiles:\n- {downloadUrl: 'https://a/', destination: /a, sha256: abc}", "additionalFiles[0].sha256 (line 2): must be 64 hexadecimal digits"},
-		"file size":       {"additionalFiles:\n- {downloadUrl: 'https://a/', destination: /a, maxBytes: 0}", "maxBytes (line 2): must be a number of bytes above 0"},
-		"no list":         {"additionalFiles: 3", "additionalFiles (line 1): must be a list of at most 64 files"},
+		"file URL":        {"additionalFiles:\n- {downloadUrl: 'ftp://a/', destination: /a}", "line 2: additionalFiles[0]: downloadUrl must be an http or https URL"},
+		"file path":       {"additionalFiles:\n- {downloadUrl: 'https://a/', destination: /a/../b}", "line 2: additionalFiles[0]: destination must be an absolute path"},
+		"file hash":       {"additionalFiles:\n- {downloadUrl: 'https://a/', destination: /a, sha256: abc}", "line 2: additionalFiles[0]: sha256 must be 64 hexadecimal digits"},
+		"file size":       {"additionalFiles:\n- {downloadUrl: 'https://a/', destination: /a, maxBytes: 0}", "line 2: additionalFiles[0].maxBytes: must be a number of bytes above 0"},
+		"no list":         {"additionalFiles: 3", "line 1: additionalFiles: must be a list of at most 64 files"},
 		"no certificate":  {"clientAddress: a:1", "rcpClientTls.certData: is missing (or certFile)"},
 		"no key":          {"clientAddress: a:1\nrcpClientTls: {certFile: /a}", "rcpClientTls.keyData: is missing (or keyFile)"},
 		"both":            {"clientAddress: a:1\nrcpClientTls: {certFile: /a, certData: " + secret + "}", "rcpClientTls.certFile: is there beside certData"},
 		"relative file":   {"clientAddress: a:1\nrcpClientTls: {certFile: a, keyFile: /b, caFile: /c}", "rcpClientTls.certFile: must be an absolute path"},
-		"not base64":      {"rcpClientTls:\n  keyData: '%secret%'", "rcpClientTls.keyData (line 2): must be base64 of PEM"},
-		"bare PEM":        {"rcpClientTls:\n  keyData: |\n    -----BEGIN PRIVATE KEY-----secret", "rcpClientTls.keyData (line 2): is PEM, and must be base64 of PEM"},
-		"key in a list":   {"rcpClientTls:\n  keyData: [secret]", "rcpClientTls.keyData (line 2): must be a text"},
+		"not base64":      {"rcpClientTls:\n  keyData: '%secret%'", "line 2: rcpClientTls.keyData: must be base64 of PEM"},
+		"bare PEM":        {"rcpClientTls:\n  keyData: |\n    -----BEGIN PRIVATE KEY-----secret", "line 2: rcpClientTls.keyData: is PEM, and must be base64 of PEM"},
+		"key in a list":   {"rcpClientTls:\n  keyData: [secret]", "line 2: rcpClientTls.keyData: is not a text"},
 		"other key": {
 			fmt.Sprintf("clientAddress: a:1\nrcpClientTls: {certData: %s, keyData: %s, serverCert: %s}", b64(host.Certificate), b64(listener.Key), b64(listener.Certificate)),
 			"rcpClientTls: the certificate and key of this host: tls: private key does not match public key",
@@ -129,7 +137,8 @@ func TestAMalformedConfigurationNamesKeyAndLine(t *testing.T) {
 			fmt.Sprintf("clientAddress: a:1\nrcpClientTls: {certData: %s, keyData: %s, serverCert: %s}", b64(host.Certificate), b64(host.Key), secret),
 			"rcpClientTls: the certificate of the listener: no certificate in PEM",
 		},
-		"too large": {strings.Repeat("#", maxConfig+1), "the file has more than 1048576 bytes"},
+		"two documents": {"proxy: none\n---\nproxy: none", "line 2: a second document begins"},
+		"too large":     {strings.Repeat("#", maxConfig+1), "the file has more than 1048576 bytes"},
 	} {
 		_, _, err := Parse([]byte(c.text))
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), secret) {

@@ -195,7 +195,7 @@ func TestWithoutAListenerTheInstallationStarts(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if !fake.Enabled(installUnit) || log.count(`\"unknown\" (line 1) is not a key`) != 1 {
+		if !fake.Enabled(installUnit) || log.count(`line 1: unknown: is not a setting`) != 1 {
 			t.Errorf("%s: %v\n%s", active, fake.Calls(), &log)
 		}
 	}

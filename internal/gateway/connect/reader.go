@@ -1,153 +1,104 @@
 package connect
 
 import (
-	"cmp"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v4"
-
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/nearest"
+	"github.com/trident-project/trident/internal/settingsfile"
 )
 
-// reader fills a Config from nodes, and keeps the first error.
-type reader struct {
-	warnings []Warning
-	err      error
-}
-
-func (r *reader) failf(at string, n *yaml.Node, format string, args ...any) {
-	if r.err != nil {
-		return
-	}
-	place := at
-	if n != nil {
-		place = fmt.Sprintf("%s (line %d)", cmp.Or(at, "the document"), n.Line)
-	}
-	r.err = errkind.Errorf(errkind.Invalid, "%s: %s", place, fmt.Sprintf(format, args...))
-}
-
-func resolve(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.AliasNode && n.Alias != nil {
-		return n.Alias
-	}
-	return n
-}
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
-
-// mapping calls the function of each key. It fails for a key that is there twice.
-func (r *reader) mapping(at string, n *yaml.Node, fields map[string]func(string, *yaml.Node)) {
-	n = resolve(n)
-	if isNull(n) {
-		return
-	}
-	if n.Kind != yaml.MappingNode {
-		r.failf(at, n, "must have keys and values")
-		return
-	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], resolve(n.Content[i+1])
-		here := strings.TrimPrefix(at+"."+key.Value, ".")
-		set, known := fields[key.Value]
+// readPEM reads base64 of PEM. Its errors do not have the value, which may be a private key.
+func readPEM(to *[]byte) func(settingsfile.Value) error {
+	return settingsfile.Parsed(to, func(text string) ([]byte, error) {
+		data, err := base64.StdEncoding.DecodeString(text)
 		switch {
-		case seen[key.Value]:
-			r.failf(shorten(here), key, "the key is there twice")
-		case !known:
-			r.unknown(shorten(here), key, slices.Sorted(maps.Keys(fields)))
-		case !isNull(value):
-			set(here, value)
-		}
-		seen[key.Value] = true
-	}
-}
-
-func shorten(text string) string {
-	if len(text) > 80 {
-		return text[:80] + "…"
-	}
-	return text
-}
-
-func (r *reader) unknown(at string, key *yaml.Node, known []string) {
-	text := fmt.Sprintf("%q (line %d) is not a key of this configuration, and is ignored", at, key.Line)
-	if word := nearest.Word(key.Value, known); word != "" {
-		text += fmt.Sprintf("; did you mean %q?", word)
-	}
-	r.warnings = append(r.warnings, Warning(text))
-}
-
-func (r *reader) text(to *string) func(string, *yaml.Node) {
-	return func(at string, n *yaml.Node) {
-		if n.Kind != yaml.ScalarNode {
-			r.failf(at, n, "must be a text")
-			return
-		}
-		if strings.ContainsFunc(n.Value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-			r.failf(at, n, "must not have control characters")
-			return
-		}
-		*to = n.Value
-	}
-}
-
-// pem reads base64 of PEM. Its errors do not have the value, which may be a private key.
-func (r *reader) pem(to *[]byte) func(string, *yaml.Node) {
-	return func(at string, n *yaml.Node) {
-		if n.Kind != yaml.ScalarNode {
-			r.failf(at, n, "must be a text")
-			return
-		}
-		data, err := base64.StdEncoding.DecodeString(n.Value)
-		switch {
-		case err != nil && strings.Contains(n.Value, "-----BEGIN"):
-			r.failf(at, n, "is PEM, and must be base64 of PEM (base64 -w0 FILE)")
+		case err != nil && strings.Contains(text, "-----BEGIN"):
+			return nil, errors.New("is PEM, and must be base64 of PEM (base64 -w0 FILE)")
 		case err != nil:
-			r.failf(at, n, "must be base64 of PEM")
-		default:
-			*to = data
+			return nil, errors.New("must be base64 of PEM")
 		}
+		return data, nil
+	})
+}
+
+func parsePause(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 100*time.Millisecond || d > time.Hour {
+		return 0, errors.New("must be a time from 100ms to 1h, such as 5s")
+	}
+	return d, nil
+}
+
+// parseMode parses a mode as upstream does: a number, so that 493 and 0755 are the same.
+func parseMode(text string) (fs.FileMode, error) {
+	number, err := strconv.ParseUint(text, 0, 32)
+	switch {
+	case err != nil:
+		return 0, errors.New("must be a number such as 0755 (octal) or 493 (decimal)")
+	case number > 0o777:
+		return 0, fmt.Errorf("%d is more than 0777 (511): write an octal number with a leading 0", number)
+	}
+	return fs.FileMode(number), nil
+}
+
+func parseSize(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 0, 64)
+	if err != nil || n < 1 {
+		return 0, errors.New("must be a number of bytes above 0")
+	}
+	return n, nil
+}
+
+// readFiles reads the files to download, and adds a warning for each that nothing proves.
+func readFiles(to *[]File, warnings *[]Warning) func(settingsfile.Value) error {
+	return func(v settingsfile.Value) error {
+		list, err := v.List()
+		if err != nil || len(list) > maxFiles {
+			return v.Errorf("must be a list of at most %d files", maxFiles)
+		}
+		for i, one := range list {
+			f := File{Mode: 0o644, MaxBytes: maxFile}
+			err := one.Read(settingsfile.Keys{
+				"downloadUrl": settingsfile.Text(&f.URL), "destination": settingsfile.Text(&f.Destination), "sha256": settingsfile.Text(&f.SHA256),
+				"mode":     settingsfile.Parsed(&f.Mode, parseMode),
+				"maxBytes": settingsfile.Parsed(&f.MaxBytes, parseSize),
+			})
+			if err != nil {
+				return err
+			}
+			isProven, err := f.check()
+			if err != nil {
+				return one.Errorf("%w", err)
+			}
+			if !isProven {
+				*warnings = append(*warnings, Warning(fmt.Sprintf("additionalFiles[%d]: nothing proves that this file is the expected one: use https, or state its sha256", i)))
+			}
+			*to = append(*to, f)
+		}
+		return nil
 	}
 }
 
-func (r *reader) duration(to *time.Duration) func(string, *yaml.Node) {
-	return func(at string, n *yaml.Node) {
-		d, err := time.ParseDuration(n.Value)
-		if n.Kind != yaml.ScalarNode || err != nil || d < 100*time.Millisecond || d > time.Hour {
-			r.failf(at, n, "must be a time from 100ms to 1h, such as 5s")
-			return
-		}
-		*to = d
-	}
-}
+var hexSHA256 = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
-// mode reads a mode as upstream does: a YAML number, so that 493 and 0755 are the same.
-func (r *reader) mode(to *fs.FileMode) func(string, *yaml.Node) {
-	return func(at string, n *yaml.Node) {
-		var number uint32
-		if n.Kind != yaml.ScalarNode || n.Decode(&number) != nil {
-			r.failf(at, n, "must be a number such as 0755 (octal) or 493 (decimal)")
-			return
-		}
-		if number > 0o777 {
-			r.failf(at, n, "%d is more than 0777 (511): write an octal number with a leading 0", number)
-			return
-		}
-		*to = fs.FileMode(number)
+// check reports whether anything proves the content of the file. The error names the key.
+func (f *File) check() (isProven bool, err error) {
+	u, err := url.Parse(f.URL)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		return false, errors.New("downloadUrl must be an http or https URL")
+	case !filepath.IsAbs(f.Destination) || filepath.Clean(f.Destination) != f.Destination:
+		return false, errors.New("destination must be an absolute path without . and ..")
+	case f.SHA256 != "" && !hexSHA256.MatchString(f.SHA256):
+		return false, errors.New("sha256 must be 64 hexadecimal digits")
 	}
-}
-
-func (r *reader) size(to *int64) func(string, *yaml.Node) {
-	return func(at string, n *yaml.Node) {
-		if n.Kind != yaml.ScalarNode || n.Decode(to) != nil || *to < 1 {
-			r.failf(at, n, "must be a number of bytes above 0")
-		}
-	}
+	return u.Scheme == "https" || f.SHA256 != "", nil
 }

@@ -12,7 +12,7 @@ import (
 
 func boundsOf(st *state) limit.Bounds {
 	p := st.config.Limits.PerIdentity
-	return limit.Bounds{CallsPerSecond: p.CallsPerSecond, Streams: p.Streams, Connections: p.Connections, BytesPerSecond: int64(p.BytesPerSecond)}
+	return limit.Bounds{CallsPerSecond: p.CallsPerSecond, Streams: p.Streams, Connections: p.Connections, BytesPerSecond: p.BytesPerSecond}
 }
 
 // watch reloads changed files, and ends sessions whose login is not valid any more.

@@ -86,7 +86,7 @@ func New(files Files, page http.Handler, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	c := st.config
-	log, err := audit.Open(c.Audit.File, int64(c.Audit.MaxSize), c.Audit.Keep)
+	log, err := audit.Open(c.Audit.File, c.Audit.MaxSize, c.Audit.Keep)
 	if err != nil {
 		return nil, err
 	}
