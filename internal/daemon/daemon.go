@@ -30,6 +30,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/observe"
 	"github.com/trident-project/trident/internal/operation"
@@ -320,10 +321,7 @@ func (d *Daemon) refuse(ctx context.Context, err error) {
 	d.logger.Error("tridentd cannot service this host", "error", err, "hint", errkind.Hint(err))
 	d.notify("STATUS=Cannot service this host: " + err.Error())
 	d.runner.Refuse(err)
-	select {
-	case <-ctx.Done():
-	case <-time.After(d.refuseTime):
-	}
+	_ = interrupt.Sleep(ctx, d.refuseTime)
 }
 
 // withReadOnlyHint adds a kind and a hint to the error of a read-only file system.

@@ -19,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // ledger notes which server got which Authorization.
@@ -127,7 +128,7 @@ func (p *trap) pull() (whole, ranges error) {
 	_, whole = r.get(p.t)
 	u, err := url.Parse(from)
 	must(p.t, err)
-	in := &Ranges{lim: Limits{Attempts: 1}.withDefaults(), wait: wait, name: from, transport: roots}
+	in := &Ranges{lim: Limits{Attempts: 1}.withDefaults(), wait: interrupt.Sleep, name: from, transport: roots}
 	ranges = in.explain(p.t.Context(), in.openRegistry(p.t.Context(), u, login, Pin{}))
 	return whole, ranges
 }

@@ -254,14 +254,3 @@ func (d *download) logf(format string, args ...any) {
 		d.log(fmt.Sprintf("fetch %s: ", d.name) + fmt.Sprintf(format, args...))
 	}
 }
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}

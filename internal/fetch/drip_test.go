@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // wire is a transport whose connections are served by serve, on the clock of a
@@ -158,7 +159,7 @@ func TestAServerThatDripsIsGivenUpAfterThreeMinutes(t *testing.T) {
 				must(t, err)
 				for _, ranges := range []bool{false, true} {
 					if ranges {
-						in := &Ranges{lim: Limits{}.withDefaults(), wait: wait, transport: wire(u.Scheme == "https", c.serve)}
+						in := &Ranges{lim: Limits{}.withDefaults(), wait: interrupt.Sleep, transport: wire(u.Scheme == "https", c.serve)}
 						if u.Scheme == "oci" {
 							err = in.openRegistry(t.Context(), u, nil, Pin{})
 						} else {
@@ -172,7 +173,7 @@ func TestAServerThatDripsIsGivenUpAfterThreeMinutes(t *testing.T) {
 						_ = in.Close()
 					} else {
 						r := newRig(t, Source{URL: c.url})
-						r.lim, r.wait, r.transport = Limits{}.withDefaults(), wait, wire(u.Scheme == "https", c.serve)
+						r.lim, r.wait, r.transport = Limits{}.withDefaults(), interrupt.Sleep, wire(u.Scheme == "https", c.serve)
 						_, err = r.get(t)
 					}
 					if err == nil || errkind.Of(err) == errkind.Internal || ranges == false && !strings.Contains(err.Error(), c.words) {
@@ -198,7 +199,7 @@ func TestASlowServerThatIsAliveIsWaitedFor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				content := noise(1, n)
 				r := newRig(t, Source{URL: "http://mirror.example/x"})
-				r.lim, r.wait = Limits{Attempts: 1}.withDefaults(), wait
+				r.lim, r.wait = Limits{Attempts: 1}.withDefaults(), interrupt.Sleep
 				r.transport = wire(false, func(c1 net.Conn) {
 					if request(c1) != nil {
 						_, _ = fmt.Fprintf(c1, "HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n", dripTag, n)
@@ -215,7 +216,7 @@ func TestASlowServerThatIsAliveIsWaitedFor(t *testing.T) {
 func TestTheBandwidthLimitIsNotMistakenForASlowServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100 << 10
-		in := &Ranges{lim: Limits{Attempts: 1}.withDefaults(), wait: wait, meter: NewMeter(200, 0, 0), pin: Pin{Size: n, Strong: `"1"`}}
+		in := &Ranges{lim: Limits{Attempts: 1}.withDefaults(), wait: interrupt.Sleep, meter: NewMeter(200, 0, 0), pin: Pin{Size: n, Strong: `"1"`}}
 		in.transport = wire(false, func(c net.Conn) {
 			if request(c) != nil {
 				_, _ = fmt.Fprintf(c, "HTTP/1.1 206 Partial Content\r\n%sContent-Range: bytes 0-%d/%d\r\nContent-Length: %d\r\n\r\n", dripTag, n-1, n, n)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // Limits bound a download. Zero means the default. Only the context bounds the total time.
@@ -54,7 +55,7 @@ func Download(ctx context.Context, src Source, part string, lim Limits, progress
 	defer cancel()
 	d := download{
 		src: src, lim: lim.withDefaults(), progress: progress, log: log,
-		transport: transportWith(src.Roots), wait: wait, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },
+		transport: transportWith(src.Roots), wait: interrupt.Sleep, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },
 	}
 	return d.run(ctx, part)
 }

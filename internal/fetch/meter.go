@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // Meter limits the bandwidth and the data of several readers together. It counts the bytes
@@ -26,7 +27,7 @@ type Meter struct {
 // NewMeter returns a Meter for rate bytes per second and allowed bytes in all, of which an
 // earlier run has used used; 0 means no limit.
 func NewMeter(rate, allowed, used int64) *Meter {
-	return &Meter{rate: max(0, rate), allowed: max(0, allowed), used: max(0, used), wait: wait}
+	return &Meter{rate: max(0, rate), allowed: max(0, allowed), used: max(0, used), wait: interrupt.Sleep}
 }
 
 // Used returns the bytes used so far, earlier runs included.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // Pin identifies the content of a source. It has no secrets and may be stored. If the
@@ -63,7 +64,7 @@ type Ranges struct {
 // content. lim.MaxSize bounds the content, Stall the wait for a byte, and Attempts the tries
 // in a row that fetch less than 1 MiB each. meter and log (messages for people) may be nil.
 func OpenRanges(ctx context.Context, src Source, pin Pin, lim Limits, meter *Meter, log func(string)) (*Ranges, error) {
-	return openRanges(ctx, src, pin, &Ranges{lim: lim.withDefaults(), meter: meter, log: log, wait: wait})
+	return openRanges(ctx, src, pin, &Ranges{lim: lim.withDefaults(), meter: meter, log: log, wait: interrupt.Sleep})
 }
 
 func openRanges(ctx context.Context, src Source, pin Pin, r *Ranges) (_ *Ranges, err error) {

@@ -1,10 +1,11 @@
-// Package interrupt ends the reading of large files when a context ends.
+// Package interrupt ends the reading of large files, and pauses, when a context ends.
 package interrupt
 
 import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -36,4 +37,16 @@ func Err(ctx context.Context) error {
 		return errkind.With(errkind.Timeout, err)
 	}
 	return errkind.With(errkind.Cancelled, err)
+}
+
+// Sleep waits for d, or until ctx ends, and then returns its cause.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

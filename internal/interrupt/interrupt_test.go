@@ -55,3 +55,15 @@ func TestTheErrorIsTheCauseWithAKind(t *testing.T) {
 		t.Errorf("a context that goes on: %v", err)
 	}
 }
+
+func TestAPauseEndsWithItsContext(t *testing.T) {
+	if err := interrupt.Sleep(t.Context(), time.Nanosecond); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ends := errors.New("the daemon ends")
+	time.AfterFunc(time.Millisecond, func() { cancel(ends) })
+	if err := interrupt.Sleep(ctx, time.Hour); err != ends {
+		t.Error(err)
+	}
+}

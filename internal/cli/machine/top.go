@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/proto/client"
 	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 )
@@ -91,7 +92,7 @@ func top(ctx context.Context, o *topOptions) error {
 	return o.app.Ask(ctx, "show the processes of the host", func(c *client.Client) error {
 		before, err := takeSample(ctx, c)
 		for err == nil {
-			if err = pause(ctx, o.interval); err != nil {
+			if err = interrupt.Sleep(ctx, o.interval); err != nil {
 				break
 			}
 			var now *sample

@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -80,23 +81,11 @@ func (v view[T]) run(ctx context.Context, a *command.App, o *watchOptions) error
 				return err
 			}
 			before = now
-			if err := pause(ctx, o.interval); err != nil {
+			if err := interrupt.Sleep(ctx, o.interval); err != nil {
 				return err
 			}
 		}
 	})
-}
-
-// pause waits, and returns the cause if ctx ends meanwhile.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // size returns a number of bytes for a table.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 const (
@@ -59,7 +60,7 @@ func newAgent(c Config, logger *slog.Logger) *agent {
 // run connects, again and again, until ctx ends.
 func (a *agent) run(ctx context.Context) {
 	a.logger.Info("the agent begins", "listener", a.config.ClientAddress, "socket", a.config.Socket)
-	for ctx.Err() == nil && wait(ctx, a.once(ctx)) {
+	for ctx.Err() == nil && interrupt.Sleep(ctx, a.once(ctx)) == nil {
 	}
 	a.logger.Info("the agent ends")
 }
@@ -135,18 +136,6 @@ func (a *agent) backOff() time.Duration {
 
 // jitter returns a random time from half of d to d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
-// wait waits for d; it returns false if ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // plain returns the text of an error without the local port of a connection, which would
 // make each failure another one.

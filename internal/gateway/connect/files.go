@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/run"
 )
@@ -44,7 +45,7 @@ func (a *agent) download(ctx context.Context, f File, tools run.Runner) error {
 			return err
 		}
 		a.logger.Warn("cannot download a file; the agent tries again", "error", err)
-		if !wait(ctx, jitter(pause)) {
+		if interrupt.Sleep(ctx, jitter(pause)) != nil {
 			return context.Cause(ctx)
 		}
 		pause = min(2*pause, a.config.MaxPause)

@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/envelope"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
+	"github.com/trident-project/trident/internal/interrupt"
 	machinev1 "github.com/trident-project/trident/proto/trident/machine/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -195,7 +196,7 @@ func (c *conn) takeTurns(ctx context.Context) error {
 		case err != nil && status.Code(err) != codes.Unavailable || c.follower.isLost():
 			return err
 		}
-		if err := pause(ctx); err != nil {
+		if err := interrupt.Sleep(ctx, watchPause); err != nil {
 			return err
 		}
 	}

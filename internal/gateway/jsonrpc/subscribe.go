@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/envelope"
 	"github.com/trident-project/trident/internal/gateway/jsonrpc/methods"
 	"github.com/trident-project/trident/internal/gateway/rights"
+	"github.com/trident-project/trident/internal/interrupt"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
@@ -146,21 +147,9 @@ func keepUp(ctx context.Context, attempt func() (hasBegun, hasProgress bool, err
 		if status.Code(err) != codes.Unavailable || !hasBegun || time.Since(since) > watchTime {
 			return err
 		}
-		if err := pause(ctx); err != nil {
+		if err := interrupt.Sleep(ctx, watchPause); err != nil {
 			return err
 		}
-	}
-}
-
-// pause waits for watchPause.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(watchPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // A bucket is a token bucket: it fills with rate per second, up to burst.
@@ -118,14 +119,7 @@ func (c *Callers) Pass(ctx context.Context, who string, n int, now time.Time) er
 	if wait <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return interrupt.Sleep(ctx, wait)
 }
 
 // spend counts bytes and returns how long the identity has to wait. A message may be larger
@@ -180,12 +174,7 @@ func (l *Logins) Failed(ctx context.Context, source netip.Addr, now time.Time) b
 		return false
 	}
 	defer l.leave()
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = interrupt.Sleep(ctx, delay) // shorter for a caller who is gone
 	return true
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/trident-project/trident/internal/gateway/jsonrpc"
 	"github.com/trident-project/trident/internal/gateway/limit"
 	"github.com/trident-project/trident/internal/gateway/password"
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 const (
@@ -159,10 +160,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 			return fmt.Errorf("serve %s: %w", l.Addr(), err)
 		case err != nil: // above all too many open files: connections end meanwhile
 			s.refused.warn("accept a connection", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(50 * time.Millisecond):
-			}
+			_ = interrupt.Sleep(ctx, 50*time.Millisecond) // the listener is closed when ctx has ended
 			continue
 		}
 		s.admit(raw)

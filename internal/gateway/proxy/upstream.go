@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
@@ -71,11 +72,7 @@ func (c *session) dial(ctx context.Context) (net.Conn, error) {
 				return nil, errors.Join(err, werr)
 			}
 		}
-		timer := time.NewTimer(dialPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if interrupt.Sleep(ctx, dialPause) != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/systemd"
 )
@@ -59,9 +60,7 @@ func watchUnits(ctx context.Context, jobs systemd.Jobs, events *Events, ready fu
 			events.Add(Event{Kind: Blind, Subject: "units", Text: err.Error()})
 			ready()
 		}
-		select {
-		case <-time.After(rewatch):
-		case <-ctx.Done():
+		if interrupt.Sleep(ctx, rewatch) != nil {
 			return
 		}
 	}

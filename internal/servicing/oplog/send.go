@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/trident-project/trident/internal/interrupt"
 )
 
 // Limits of the messages to one server.
@@ -157,10 +159,8 @@ func (s *sender) deliver(m message) error {
 		if err == nil || m.limit == 0 {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if interrupt.Sleep(ctx, m.pause) != nil {
 			return err
-		case <-time.After(m.pause):
 		}
 	}
 }
