@@ -34,7 +34,7 @@ var layers = []struct{ pkg, may string }{
 
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/hosts internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/version proto/client internal/cli/feed internal/cli/call"},
-	{"internal/gateway/command", "internal/gateway/connect internal/gateway/page internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/linux/run internal/systemd internal/errkind internal/version internal/gateway/password"},
+	{"internal/gateway/command", "internal/gateway/loginfile internal/gateway/connect internal/gateway/page internal/gateway/proxy internal/gateway/setup internal/gateway/config internal/gateway/token internal/linux/run internal/systemd internal/errkind internal/version internal/gateway/password"},
 	{"internal/gateway/proxy", "internal/interrupt internal/gateway/config internal/gateway/token internal/gateway/identity internal/gateway/rights internal/gateway/audit internal/gateway/limit internal/linux/regfile internal/errkind proto/errkind/grpckind proto/wire internal/gateway/jsonrpc internal/gateway/password"},
 	{"internal/gateway/jsonrpc", "internal/interrupt internal/gateway/jsonrpc/envelope internal/gateway/jsonrpc/load internal/gateway/jsonrpc/methods internal/gateway/jsonrpc/openrpc internal/gateway/rights internal/errkind proto/errkind/grpckind internal/version proto/trident/operations/v1 internal/gateway/jsonrpc/uploads proto/trident/handles/v1 proto/trident/machine/v1"},
 	{"internal/gateway/page", ""},
@@ -109,8 +109,9 @@ var layers = []struct{ pkg, may string }{
 	// domain: what a host, an image, a key is
 	{"internal/gateway/policy", "internal/linux/regfile internal/gateway/config internal/gateway/token internal/gateway/identity internal/linux/inroot internal/errkind"},
 	{"internal/gateway/config", "internal/gateway/identity internal/gateway/rights internal/bytesize internal/settingsfile internal/errkind"},
-	{"internal/gateway/password", "internal/linux/regfile internal/linux/atomicfile internal/errkind"},
-	{"internal/gateway/token", "internal/gateway/rights internal/linux/regfile internal/linux/atomicfile internal/errkind"},
+	{"internal/gateway/password", "internal/gateway/loginfile internal/linux/regfile internal/errkind"},
+	{"internal/gateway/token", "internal/gateway/loginfile internal/gateway/rights internal/linux/regfile internal/errkind"},
+	{"internal/gateway/loginfile", "internal/linux/atomicfile internal/errkind"},
 	{"internal/gateway/identity", "internal/errkind"},
 	{"internal/gateway/rights", "internal/nearest internal/errkind"},
 	{"internal/updates/settings", "internal/updates internal/errkind"},

@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/loginfile"
 	"github.com/trident-project/trident/internal/gateway/password"
 	"github.com/trident-project/trident/internal/gateway/proxy"
 )
@@ -106,31 +105,11 @@ func readPassphrase(in io.Reader, prompt io.Writer) (string, error) {
 	return strings.TrimSuffix(text, "\n"), nil
 }
 
-// changePassphrases changes the file of passphrases. Two commands at a time wait for each
-// other.
+// changePassphrases changes the file of passphrases.
 func changePassphrases(file string, f func(*password.List) error) error {
 	c, err := proxy.ReadConfig(file)
 	if err != nil {
 		return err
 	}
-	path := c.HTTP.Passphrases
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return asRoot(err)
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return asRoot(err)
-	}
-	defer folder.Close()
-	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", folder.Name(), err)
-	}
-	l, err := password.Read(path)
-	if err != nil {
-		return asRoot(err)
-	}
-	if err := f(l); err != nil {
-		return err
-	}
-	return asRoot(l.Write(path, gatewayGroup()))
+	return asRoot(loginfile.Change(c.HTTP.Passphrases, gatewayGroup(), password.Read, f))
 }

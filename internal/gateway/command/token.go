@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/loginfile"
 	"github.com/trident-project/trident/internal/gateway/proxy"
 	"github.com/trident-project/trident/internal/gateway/token"
 )
@@ -111,31 +110,13 @@ func tokenListCommand(file *string) *cobra.Command {
 	return cmd
 }
 
-// change changes the file of tokens. Two commands at a time wait for each other.
+// change changes the file of tokens.
 func change(file string, f func(*token.List) error) error {
 	c, err := proxy.ReadConfig(file)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(c.Tokens), 0o755); err != nil {
-		return asRoot(err)
-	}
-	folder, err := os.Open(filepath.Dir(c.Tokens))
-	if err != nil {
-		return asRoot(err)
-	}
-	defer folder.Close()
-	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", folder.Name(), err)
-	}
-	l, err := token.Read(c.Tokens)
-	if err != nil {
-		return asRoot(err)
-	}
-	if err := f(l); err != nil {
-		return err
-	}
-	return asRoot(l.Write(c.Tokens, gatewayGroup()))
+	return asRoot(loginfile.Change(c.Tokens, gatewayGroup(), token.Read, f))
 }
 
 // asRoot adds the hint to run a command as root to a denied access.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/gateway/loginfile"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -45,17 +45,7 @@ func NewConsoleToken(path string, gid int, now time.Time) (token string, expires
 	token = ConsolePrefix + base64.RawURLEncoding.EncodeToString(secret)
 	sum := sha256.Sum256([]byte(token))
 	expires = now.Add(ConsoleTime)
-	data, err := json.Marshal(consoleFile{hex.EncodeToString(sum[:]), expires.UTC()})
-	if err == nil {
-		err = atomicfile.FillFunc(path, 0o640, func(f *os.File) error {
-			if err := f.Chown(-1, gid); err != nil {
-				return err
-			}
-			_, err := f.Write(append(data, '\n'))
-			return err
-		})
-	}
-	if err != nil {
+	if err := loginfile.Write(path, consoleFile{hex.EncodeToString(sum[:]), expires.UTC()}, gid); err != nil {
 		return "", expires, fmt.Errorf("write the console token: %w", err)
 	}
 	return token, expires, nil

@@ -12,12 +12,11 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/gateway/loginfile"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -25,7 +24,6 @@ import (
 const (
 	maxFile       = 64 << 10
 	maxEntries    = 100
-	maxName       = 64
 	MinPassphrase = 12
 	MaxPassphrase = 1024
 )
@@ -77,7 +75,7 @@ func parse(data []byte) (*List, error) {
 	}
 	for i, e := range l.Entries {
 		_, wrongHash := parseHash(e.Hash)
-		if err := errors.Join(checkName(e.Name), wrongHash); err != nil {
+		if err := errors.Join(loginfile.CheckName("a person", e.Name), wrongHash); err != nil {
 			return nil, fmt.Errorf("passphrases[%d]: %w", i, err)
 		}
 		if l.index(e.Name) != i {
@@ -90,11 +88,7 @@ func parse(data []byte) (*List, error) {
 // Write replaces the file at path. Only its owner can write it, and only members of the group
 // gid can read it.
 func (l *List) Write(path string, gid int) error {
-	data, err := json.MarshalIndent(l, "", "  ")
-	if err == nil {
-		err = atomicfile.WriteForGroup(path, append(data, '\n'), 0o640, gid)
-	}
-	if err != nil {
+	if err := loginfile.Write(path, l, gid); err != nil {
 		return fmt.Errorf("write the passphrases: %w", err)
 	}
 	return nil
@@ -103,7 +97,7 @@ func (l *List) Write(path string, gid int) error {
 // Set sets the passphrase of a person. It fails with Invalid if the passphrase is shorter than
 // MinPassphrase or longer than MaxPassphrase.
 func (l *List) Set(name, passphrase string, now time.Time) error {
-	if err := checkName(name); err != nil {
+	if err := loginfile.CheckName("a person", name); err != nil {
 		return err
 	}
 	switch {
@@ -137,13 +131,4 @@ func (l *List) Remove(name string) error {
 
 func (l *List) index(name string) int {
 	return slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Name == name })
-}
-
-func checkName(name string) error {
-	if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
-	}) {
-		return errkind.Errorf(errkind.Invalid, "name a person: %.80q is not 1 to %d letters, digits, dots, dashes and underscores", name, maxName)
-	}
-	return nil
 }

@@ -22,8 +22,8 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/gateway/loginfile"
 	"github.com/trident-project/trident/internal/gateway/rights"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -34,7 +34,6 @@ const prefix = "trident_"
 const (
 	maxFile   = 1 << 20
 	maxTokens = 1000
-	maxName   = 64
 )
 
 // A Token is one entry of the file. Other versions read the file: add fields, never rename,
@@ -83,7 +82,7 @@ func Parse(data []byte) (*List, error) {
 	for i, t := range l.Tokens {
 		_, wrongRights := rights.Parse(t.Rights)
 		sum, wrongHash := hex.DecodeString(t.Hash)
-		if err := errors.Join(checkName(t.Name), wrongRights, wrongHash); err != nil {
+		if err := errors.Join(loginfile.CheckName("a token", t.Name), wrongRights, wrongHash); err != nil {
 			return nil, errkind.Errorf(errkind.Corrupt, "read the tokens: tokens[%d]: %w", i, err)
 		}
 		if len(sum) != sha256.Size || seen[t.Name] {
@@ -113,11 +112,7 @@ func Read(path string) (*List, error) {
 // Write replaces the file of tokens at path. Only its owner can write it, and only members
 // of the group gid, above all the gateway, can read it.
 func (l *List) Write(path string, gid int) error {
-	data, err := json.MarshalIndent(l, "", "  ")
-	if err == nil {
-		err = atomicfile.WriteForGroup(path, append(data, '\n'), 0o640, gid)
-	}
-	if err != nil {
+	if err := loginfile.Write(path, l, gid); err != nil {
 		return fmt.Errorf("write the tokens: %w", err)
 	}
 	return nil
@@ -126,7 +121,7 @@ func (l *List) Write(path string, gid int) error {
 // Add adds a token and returns its text, which is not stored. It replaces an expired or
 // revoked token of the same name; a valid one is an error of kind Exists.
 func (l *List) Add(name string, names []string, now time.Time, life time.Duration) (text string, err error) {
-	if err := checkName(name); err != nil {
+	if err := loginfile.CheckName("a token", name); err != nil {
 		return "", err
 	}
 	set, err := rights.Parse(names)
@@ -218,13 +213,4 @@ func (l *List) Rights(who string, granted rights.Set, now time.Time) (rights.Set
 func hash(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
-}
-
-func checkName(name string) error {
-	if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
-	}) {
-		return errkind.Errorf(errkind.Invalid, "name a token: %.80q is not 1 to %d letters, digits, dots, dashes and underscores", name, maxName)
-	}
-	return nil
 }
