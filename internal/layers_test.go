@@ -143,7 +143,7 @@ var layers = []struct{ pkg, may string }{
 
 	// machine: one interface of the kernel or of systemd each
 	{"internal/machine/capture", "internal/errkind"},
-	{"internal/machine/files", "internal/linux/inroot internal/bytesize internal/errkind"},
+	{"internal/machine/files", "internal/linux/inroot internal/linux/regfile internal/bytesize internal/errkind"},
 	{"internal/machine/logs", "internal/interrupt internal/systemd internal/linux/run internal/linux/regfile internal/errkind"},
 	{"internal/machine/mounts", "internal/systemd internal/linux/atomicfile internal/linux/run internal/errkind"},
 	{"internal/machine/power", "internal/systemd internal/errkind"},

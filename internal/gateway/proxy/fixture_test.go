@@ -206,7 +206,7 @@ const policyText = `rights:
 - {identity: "dns:*.example.org", rights: [read]}
 `
 
-func newFixture(t testing.TB, settings string) *fixture {
+func newFixture(t testing.TB, settings string, changes ...func(*Server)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir(), ours: newAuthority(t), log: &journal{}, backend: &backend{ended: make(chan error, 64)}}
 	cert, key := f.ours.server(t)
@@ -222,6 +222,9 @@ func newFixture(t testing.TB, settings string) *fixture {
 	f.server, err = New(Files{Settings: f.path("gateway.yaml"), Wake: f.path("wake"), Console: f.path("console.json")}, browser, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, change := range changes {
+		change(f.server)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l, err := f.server.Listen(ctx)

@@ -30,7 +30,7 @@ func (c *session) awaitLogin() {
 	if c.login != nil {
 		return
 	}
-	c.timer = time.AfterFunc(max(c.server.state.Load().config.Limits.HandshakeTime, refusedTime), c.abortStranger)
+	c.timer = time.AfterFunc(max(c.server.state.Load().config.Limits.HandshakeTime, c.server.refusedTime), c.abortStranger)
 }
 
 // abortStranger ends the connection if the caller has not logged in.

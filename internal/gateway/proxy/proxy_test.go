@@ -278,7 +278,7 @@ func TestAnIdentityInTheMetadataIsRefused(t *testing.T) {
 }
 
 func TestStrangersOnThePort(t *testing.T) {
-	f := newFixture(t, "limits: {perSource: 4, handshakeTime: 300ms}\n")
+	f := newFixture(t, "limits: {perSource: 4, handshakeTime: 300ms}\n", func(s *Server) { s.refusedTime = 0 })
 	own := f.dial(f.tls(f.ours.client(t, "trident://reader")))
 	if err := call(with(t), own, version); err != nil {
 		t.Fatal(err)

@@ -26,9 +26,6 @@ const (
 	// streamWindow is how many bytes a caller can send ahead on one stream: enough for
 	// 20 MiB/s at 50 ms.
 	streamWindow = 1 << 20
-	// refusedTime is how long a connection that cannot log in gets answers with the
-	// reason.
-	refusedTime = 5 * time.Second
 )
 
 // session is one connection of a caller. It has a gRPC server of its own, so that it can be

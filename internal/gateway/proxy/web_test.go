@@ -319,7 +319,7 @@ func TestWithoutALPNTheFirstBytesDecide(t *testing.T) {
 
 // A caller that does not log in is ended, whichever way it came.
 func TestAWebSocketWithoutALoginIsEnded(t *testing.T) {
-	f := newFixture(t, "limits: {handshakeTime: 100ms}\n")
+	f := newFixture(t, "limits: {handshakeTime: 100ms}\n", func(s *Server) { s.refusedTime = 0 })
 	c, err := f.socket(nil)
 	if err != nil {
 		t.Fatal(err)

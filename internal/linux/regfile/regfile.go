@@ -98,7 +98,7 @@ func reopen(at *os.File, fits func(fs.FileMode) bool, wanted string) (*os.File, 
 		return nil, err
 	}
 	if !fits(info.Mode()) {
-		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not %s", at.Name(), kindOf(info.Mode()), wanted)
+		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not %s", at.Name(), KindOf(info.Mode()), wanted)
 	}
 	for {
 		fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(at.Fd())), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -112,7 +112,8 @@ func reopen(at *os.File, fits func(fs.FileMode) bool, wanted string) (*os.File, 
 	}
 }
 
-func kindOf(m fs.FileMode) string {
+// KindOf names the kind of a file for people: "a folder".
+func KindOf(m fs.FileMode) string {
 	switch {
 	case m.IsRegular():
 		return "a regular file"

@@ -186,7 +186,7 @@ func TestTheKindOfAFileIsNamed(t *testing.T) {
 		0o644: "a regular file", fs.ModeDir: "a folder", fs.ModeNamedPipe: "a pipe", fs.ModeSocket: "a socket", fs.ModeSymlink: "a symbolic link",
 		fs.ModeDevice | fs.ModeCharDevice: "a character device", fs.ModeDevice: "a block device", fs.ModeIrregular: "of the type ?---------",
 	} {
-		if got := kindOf(mode); got != want {
+		if got := KindOf(mode); got != want {
 			t.Errorf("%v is %s, and not %s", mode, got, want)
 		}
 	}

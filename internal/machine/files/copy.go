@@ -10,6 +10,7 @@ import (
 
 	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // maxSkipped is how many files Copy reports that the archive does not have.
@@ -30,7 +31,7 @@ func (s *Service) Copy(ctx context.Context, name string, most int64, send func([
 	}
 	defer n.close()
 	if !n.isFolder() && !n.isRegular() {
-		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not a regular file or a folder", n.path, kindOf(n.info().Mode))
+		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not a regular file or a folder", n.path, regfile.KindOf(n.info().Mode))
 	}
 	if n.lock != nil {
 		return nil, n.lock
@@ -95,7 +96,7 @@ func (c *copier) add(n *node) error {
 	case i.Mode&fs.ModeSymlink != 0:
 		h.Typeflag, h.Linkname = tar.TypeSymlink, i.Target
 	default:
-		c.skip(n.path, errkind.Errorf(errkind.Invalid, "%s is %s", n.path, kindOf(i.Mode)))
+		c.skip(n.path, errkind.Errorf(errkind.Invalid, "%s is %s", n.path, regfile.KindOf(i.Mode)))
 		return nil
 	}
 	return c.header(h)

@@ -162,7 +162,7 @@ func TestSpecialFilesAreRefusedWithoutBlocking(t *testing.T) {
 	zero, err := (&vault{}).examine(fd, "/dev/zero")
 	must(t, err)
 	defer zero.close()
-	if _, err := zero.open(); errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), "a device") {
+	if _, err := zero.open(); errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), "a character device") {
 		t.Errorf("a device: %v", err)
 	}
 }

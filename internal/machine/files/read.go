@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // Bounds of a read and of an archive, in bytes.
@@ -100,7 +101,7 @@ func (c *content) close() { _ = unix.Close(c.fd) }
 // a locked file of kind Denied.
 func (n *node) open() (*content, error) {
 	if !n.isRegular() {
-		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not a regular file", n.path, kindOf(modeOf(n.st.Mode)))
+		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not a regular file", n.path, regfile.KindOf(modeOf(n.st.Mode)))
 	}
 	if n.lock != nil {
 		return nil, n.lock
@@ -140,20 +141,4 @@ func (c *content) readAt(buf []byte, offset int64) (int, error) {
 		}
 		return n, nil
 	}
-}
-
-func kindOf(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a folder"
-	case m&fs.ModeSymlink != 0:
-		return "a symbolic link"
-	case m&fs.ModeNamedPipe != 0:
-		return "a pipe"
-	case m&fs.ModeSocket != 0:
-		return "a socket"
-	case m&fs.ModeDevice != 0:
-		return "a device"
-	}
-	return "a regular file"
 }
