@@ -11,14 +11,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// againTime is how quickly a call has to fail to be repeated, and how long it then waits for a
-// connection. A tridentd that could not be reached for longer will not be reached at once.
-const againTime = 5 * time.Second
-
 // patient is a connection to tridentd that repeats a call once, if nothing of the call has been
 // passed on: a call may meet an idle tridentd in the moment in which that ends, and so the socket
 // that nobody serves any more. gRPC itself repeats the calls that tridentd has refused to begin.
-type patient struct{ *grpc.ClientConn }
+type patient struct {
+	*grpc.ClientConn
+	again time.Duration // Server.againTime
+}
 
 // Invoke implements grpc.ClientConnInterface.
 func (p patient) Invoke(ctx context.Context, method string, request, answer any, opts ...grpc.CallOption) error {
@@ -42,13 +41,13 @@ func (p patient) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 }
 
 // comesBack waits, after a call that began at begin and has failed because there was no
-// connection, until there is one. It reports whether there is one within againTime; at once false
+// connection, until there is one. It reports whether there is one within p.again; at once false
 // after any other error.
 func (p patient) comesBack(ctx context.Context, err error, begin time.Time) bool {
-	if status.Code(err) != codes.Unavailable || ctx.Err() != nil || time.Since(begin) > againTime {
+	if status.Code(err) != codes.Unavailable || ctx.Err() != nil || time.Since(begin) > p.again {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, againTime)
+	ctx, cancel := context.WithTimeout(ctx, p.again)
 	defer cancel()
 	for {
 		state := p.GetState()

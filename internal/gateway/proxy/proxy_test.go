@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -607,17 +608,16 @@ func TestALineThatTheAuditLogRefusesIsInTheLog(t *testing.T) {
 }
 
 func TestTridentdThatIsNotThere(t *testing.T) {
-	f := newFixture(t, "")
-	conn := f.dial(f.tls(f.ours.client(t, "trident://reader")))
-	f.backend.grpc.Stop()
-	f.server.wake = "" // nothing starts it
-	err := call(with(t), conn, version)
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "reach tridentd") || len(status.Convert(err).Details()) == 0 {
-		t.Errorf("%v", err)
-	}
-	f.server.wake = f.path("no/folder")
-	if err := call(with(t), f.dial(f.tls(f.ours.client(t, "trident://reader"))), version); status.Code(err) != codes.Unavailable {
-		t.Errorf("a wake file that cannot be written: %v", err)
+	for name, wake := range map[string]string{"nothing starts it": "", "a wake file that cannot be written": filepath.Join(t.TempDir(), "no", "folder")} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, "", func(s *Server) { s.againTime, s.wake = 50*time.Millisecond, wake })
+			conn := f.dial(f.tls(f.ours.client(t, "trident://reader")))
+			f.backend.grpc.Stop()
+			err := call(with(t), conn, version)
+			if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "reach tridentd") || len(status.Convert(err).Details()) == 0 {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 

@@ -56,8 +56,10 @@ type Server struct {
 	wake      string
 	now       func() time.Time
 	// refusedTime is how long a connection that cannot log in gets answers with the reason.
-	// Tests shorten it.
 	refusedTime time.Duration
+	// againTime is how quickly a call has to fail to be repeated, and how long it then waits for
+	// a connection. A tridentd that could not be reached for longer will not be reached at once.
+	againTime time.Duration
 
 	used      atomic.Uint64 // connections and calls so far
 	state     atomic.Pointer[state]
@@ -95,7 +97,7 @@ func New(files Files, page http.Handler, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), console: password.NewConsole(files.Console), logger: logger, audit: log, now: time.Now, refusedTime: 5 * time.Second, refused: newQuietLog(logger),
+		path: files.Settings, wake: files.Wake, rpc: rpc, checker: password.NewChecker(), people: password.NewSessions(), console: password.NewConsole(files.Console), logger: logger, audit: log, now: time.Now, refusedTime: 5 * time.Second, againTime: 5 * time.Second, refused: newQuietLog(logger),
 		callers: limit.NewCallers(boundsOf(st)), logins: limit.NewLogins(c.Limits.FailedLogins),
 		strangers: limit.NewCallers(limit.Bounds{CallsPerSecond: 1, Streams: 1}),
 		page:      page,

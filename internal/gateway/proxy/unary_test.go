@@ -118,7 +118,7 @@ func TestACallThatMeetsATridentdThatEndsIsRepeatedOnce(t *testing.T) {
 			if err := call(with(t), conn, method, grpc.Header(&header)); err != nil || len(header.Get("seen-by")) != 1 {
 				t.Errorf("after a closed connection: %v, %v", header, err)
 			}
-			if took := time.Since(begin); took > againTime {
+			if took := time.Since(begin); took > f.server.againTime {
 				t.Errorf("the call took %s", took)
 			}
 			if n := len(closes); n != 0 {
@@ -127,7 +127,7 @@ func TestACallThatMeetsATridentdThatEndsIsRepeatedOnce(t *testing.T) {
 		})
 	}
 	t.Run("not twice", func(t *testing.T) {
-		f := newFixture(t, "")
+		f := newFixture(t, "", func(s *Server) { s.againTime = 50 * time.Millisecond })
 		conn := f.dial(f.tls(f.ours.client(t, "trident://admin")))
 		closes := make(chan bool, 100)
 		f.dropConnections(closes)

@@ -34,7 +34,7 @@ func (c *session) connection() (patient, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.upstream != nil {
-		return patient{c.upstream}, nil
+		return patient{c.upstream, c.server.againTime}, nil
 	}
 	conn, err := grpc.NewClient("passthrough:///tridentd",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx) }),
@@ -50,7 +50,7 @@ func (c *session) connection() (patient, error) {
 		return patient{}, err
 	}
 	c.upstream = conn
-	return patient{conn}, nil
+	return patient{conn, c.server.againTime}, nil
 }
 
 // dial connects to tridentd, and has it started if it does not run. If that connection ends, a
