@@ -139,14 +139,29 @@ func probeFAT(b []byte) (Content, bool) {
 	return Content{}, false
 }
 
-// raidMember recognizes a member of an array by its MD superblock: of version 1.1 or 1.2 at
-// the start, or 1.0 or 0.90 near the end. Only version 1 has a UUID and a name that
-// raidMember returns (linux/raid/md_p.h, struct mdp_superblock_1).
+// RAIDPlaces returns the offsets, in the order in which they count, of an MD superblock of
+// version 1.0, 1.1 and 1.2 on a device of size bytes (linux/raid/md_p.h, struct
+// mdp_superblock_1). An offset is -1 if the device is too small for it.
+func RAIDPlaces(size int64) [3]int64 {
+	const space = 4096 // of a superblock
+	places := [3]int64{(size/512 - 16) &^ 7 * 512, 0, space}
+	for i, at := range places {
+		if at < 0 || at > size-space {
+			places[i] = -1
+		}
+	}
+	return places
+}
+
+// raidMember recognizes a member of an array by an MD superblock, which may be damaged: one of
+// version 1, or of 0.90 near the end. Only version 1 has a UUID and a name that raidMember
+// returns.
 func raidMember(r io.ReaderAt, size int64) (Content, bool) {
 	magic := []byte{0xfc, 0x4e, 0x2b, 0xa9}
 	b := make([]byte, 64)
-	for _, at := range []int64{0, 4096, (size/512 - 16) &^ 7 * 512, size&^0xffff - 64<<10} {
-		if at < 0 || at > size-int64(len(b)) {
+	places := RAIDPlaces(size)
+	for _, at := range append(places[:], size&^0xffff-64<<10) {
+		if at < 0 {
 			continue
 		}
 		if _, err := r.ReadAt(b, at); err != nil || !bytes.HasPrefix(b, magic) {

@@ -130,7 +130,7 @@ func (h *Host) forget(device string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
-	for _, at := range places(dev.Size()) {
+	for _, at := range blockdev.RAIDPlaces(dev.Size()) {
 		if at < 0 {
 			return errkind.Errorf(errkind.NoSpace, "%s has only %d bytes", device, dev.Size())
 		}

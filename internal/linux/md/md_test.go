@@ -83,6 +83,26 @@ func TestASuperblockIsRead(t *testing.T) {
 	}
 }
 
+// A member may have been one of another array, with its superblock in another place.
+func TestProbeAndExamineMeanTheSameArray(t *testing.T) {
+	t.Parallel()
+	dev := blockdevtest.New(size, 512)
+	former := sample()
+	former.Array = md.UUID{9}
+	for at, s := range map[int64]md.Superblock{mdtest.Place(size): sample(), 4096: former} {
+		if _, err := dev.WriteAt(mdtest.Encode(s, size, 1, []int{0, 1}), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := md.Examine(dev, size)
+	if err != nil || got.Array != sample().Array {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if c := blockdev.Probe(dev, size); strings.ReplaceAll(c.UUID, "-", "") != strings.ReplaceAll(got.Array.String(), ":", "") {
+		t.Errorf("Probe finds the array %s, Examine %s", c.UUID, got.Array)
+	}
+}
+
 // mdadm agrees with the fixtures, so the reader agrees with mdadm.
 func TestMdadmReadsTheSameSuperblock(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/blockdev"
 )
 
 // Superblock is what a member says of its array: the superblock of version 1 in
@@ -59,24 +60,11 @@ const (
 // levels are the levels by their numbers in a superblock.
 var levels = map[int32]Level{0: RAID0, 1: RAID1, 4: RAID4, 5: RAID5, 6: RAID6, 10: RAID10}
 
-// places returns the offset of a superblock of each minor version on a device of that size;
-// -1 if the device is too small for it.
-func places(size int64) [3]int64 {
-	end := (size/sectorSize - 16) &^ 7 * sectorSize
-	out := [3]int64{end, 0, superblockSize}
-	for i, at := range out {
-		if at < 0 || at > size-superblockSize {
-			out[i] = -1
-		}
-	}
-	return out
-}
-
 // Examine reads the superblock of a member of size bytes. It returns an error of kind
 // NotFound if r has none of version 1, and of kind Corrupt if r has only damaged ones.
 func Examine(r io.ReaderAt, size int64) (Superblock, error) {
 	var damage error
-	for minor, at := range places(size) {
+	for minor, at := range blockdev.RAIDPlaces(size) {
 		if at < 0 {
 			continue
 		}
