@@ -24,7 +24,6 @@ import (
 	"github.com/trident-project/trident/internal/gateway/jsonrpc"
 	"github.com/trident-project/trident/internal/gateway/limit"
 	"github.com/trident-project/trident/internal/gateway/password"
-	"github.com/trident-project/trident/internal/interrupt"
 )
 
 const (
@@ -165,7 +164,10 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 			return fmt.Errorf("serve %s: %w", l.Addr(), err)
 		case err != nil: // above all too many open files: connections end meanwhile
 			s.refused.warn("accept a connection", "error", err)
-			_ = interrupt.Sleep(ctx, 50*time.Millisecond) // the listener is closed when ctx has ended
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
 			continue
 		}
 		s.admit(raw)

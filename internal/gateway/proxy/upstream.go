@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/proto/errkind/grpckind"
 )
 
@@ -72,7 +71,9 @@ func (c *session) dial(ctx context.Context) (net.Conn, error) {
 				return nil, errors.Join(err, werr)
 			}
 		}
-		if interrupt.Sleep(ctx, dialPause) != nil {
+		select {
+		case <-time.After(dialPause):
+		case <-ctx.Done():
 			return nil, err
 		}
 	}

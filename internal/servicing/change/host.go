@@ -15,7 +15,6 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
-	"github.com/trident-project/trident/internal/interrupt"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/systemd"
@@ -179,5 +178,12 @@ func (h *Host) Reboot(ctx context.Context) error {
 
 // Sleep returns after d, or when ctx ends, and then an error of kind Cancelled.
 func Sleep(ctx context.Context, d time.Duration) error {
-	return errkind.With(errkind.Cancelled, interrupt.Sleep(ctx, d))
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return errkind.With(errkind.Cancelled, context.Cause(ctx))
+	}
 }
