@@ -2,9 +2,11 @@ package blockdev_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -279,5 +281,57 @@ func TestAHostWithoutSysIsAnError(t *testing.T) {
 	files["sys/block"] = "a file"
 	if _, err := blockdev.Read(tree(t, files)); err == nil {
 		t.Error("a host whose /sys/block is a file was read")
+	}
+}
+
+// A host may show what no host has. Reading it ends, and says why.
+func TestAHostWithoutEndIsAnError(t *testing.T) {
+	t.Parallel()
+	many := func(prefix, content string, n int) map[string]string {
+		out := map[string]string{}
+		for i := range n {
+			out[prefix+strconv.Itoa(i)] = content
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		more map[string]string
+		want string
+	}{
+		"devices in a circle": {map[string]string{"sys/class/block/dm-0/holders/dm-1": "", "sys/class/block/dm-1/holders/dm-0": ""}, "stacked on each other"},
+		"devices":             {many("sys/class/block/x", "", 4097), "/sys/class/block has more than 4096 entries"},
+		"links": {func() map[string]string {
+			out := many("dev/a/", "->/dev/x", 4000)
+			maps.Copy(out, many("dev/b/", "->/dev/x", 4000))
+			maps.Copy(out, many("dev/c/", "->/dev/x", 4000))
+			return out
+		}(), "/dev has more than 10000 links"},
+	} {
+		files := hostOf()
+		maps.Copy(files, c.more)
+		if _, err := blockdev.Read(tree(t, files)); errkind.Of(err) != errkind.TooLarge || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	files := hostOf()
+	files["sys/class/block/sda2/holders"] = "a file"
+	delete(files, "sys/class/block/sda2/holders/dm-0")
+	if _, err := blockdev.Read(tree(t, files)); err == nil {
+		t.Error("holders that are a file were read")
+	}
+}
+
+func TestADeviceWithoutItsDetailsIsStillNamed(t *testing.T) {
+	t.Parallel()
+	inv, err := blockdev.Read(tree(t, map[string]string{
+		"sys/block/fd0/size": "8\n", "sys/block/dm-0/dm/uuid": "CRYPT-PLAIN-x\n", "sys/block/dm-1/dm/uuid": "CRYPT-LUKS2-xyz-root\n", "sys/block/md1/slaves/sdz": "",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for device, want := range map[string]string{"/dev/fd0": "a floppy drive", "/dev/dm-0": "an encrypted volume", "/dev/dm-1": "an encrypted volume", "/dev/md1": "a RAID array"} {
+		if o, ok := inv.Other(device); !ok || o.Is != want || o.UUID != "" {
+			t.Errorf("%s is %+v, want %s", device, o, want)
+		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"math/big"
 	"os"
 	"os/exec"
@@ -301,4 +303,49 @@ func TestAnRSASignatureHasTheBytesOfOpenSSL(t *testing.T) {
 		t.Errorf("ours:\n%x\nopenssl's:\n%x", ours, readFile(t, dir+"/sig"))
 	}
 	opensslVerifies(t, root, ours, cert)
+}
+
+// A signature is attached only if each check accepts the signed image, and otherwise the file
+// stays as it is.
+func TestASignatureThatIsNotAcceptedLeavesTheImage(t *testing.T) {
+	path, root := built(t, sample(t))
+	before := readFile(t, path)
+	key := rsaKey(t)
+	cert := signer(t, key)
+	sig, err := SignRootHash(root, cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := errors.New("refused")
+	accepts := func(m *Image, f *os.File) error {
+		if got := m.Signature(); got == nil || !bytes.Equal(got.PKCS7, sig) {
+			t.Errorf("the check sees the signature %v", got)
+		}
+		return nil
+	}
+	if err := Attach(path, sig, cert, accepts, func(*Image, *os.File) error { return refused }); !errors.Is(err, refused) {
+		t.Error(err)
+	}
+	if !bytes.Equal(readFile(t, path), before) {
+		t.Error("the image changed")
+	}
+	if err := Attach(path, sig, cert, accepts); err != nil {
+		t.Error(err)
+	}
+	none := filepath.Join(t.TempDir(), "none.raw")
+	if err := Attach(none, sig, cert); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	for name, content := range map[string][]byte{"text": []byte("no image"), "cut": before[:len(before)/2]} {
+		other := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(other, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Attach(other, sig, cert); err == nil || !strings.Contains(err.Error(), other) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Attach(t.TempDir(), sig, cert); errkind.Of(err) != errkind.Invalid {
+		t.Errorf("a folder: %v", err)
+	}
 }

@@ -3,6 +3,9 @@ package efivar_test
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -118,5 +121,41 @@ func TestANameThatCouldBeAPathIsRefused(t *testing.T) {
 	}
 	if _, _, err := gone.Room(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("room: %v", err)
+	}
+}
+
+// efivarfs may be damaged, or be another file system.
+func TestAFolderThatIsNotOneOfVariablesIsAnError(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for i := range 4097 {
+		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names, err := efivar.Dir(dir).List(); errkind.Of(err) != errkind.TooLarge {
+		t.Errorf("%d names, %v", len(names), err)
+	}
+	name := efivar.Name{Name: "BootNext", Vendor: efivar.Global}
+	dir = t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, name.String()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := efivar.Dir(dir)
+	if v, err := d.Get(name); err == nil || errkind.Of(err) == errkind.NotFound {
+		t.Errorf("a folder is the variable %v, %v", v, err)
+	}
+	if err := d.Set(name, efivar.Variable{Attributes: efivar.BootVariables, Data: []byte{1}}); err == nil {
+		t.Error("a folder was set")
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := efivar.Dir(file).List(); err == nil {
+		t.Error("the names in a file were listed")
+	}
+	if err := efivar.Dir(file).Delete(name); err == nil {
+		t.Error("a variable was deleted below a file")
 	}
 }

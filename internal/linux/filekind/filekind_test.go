@@ -116,6 +116,8 @@ func TestAFileOfAnotherKindIsNamedWithTheWayForward(t *testing.T) {
 		{"ext4 for a disk", marked(1024+56, "\x53\xef"), Disk, "ext4 file system", "--partition"},
 		{"ext4 for a partition", marked(1024+56, "\x53\xef"), Partition, "", ""},
 		{"btrfs", marked(64<<10+64, "_BHRfS_M"), Disk, "a btrfs file system", "--partition"},
+		{"a system for a partition", disk(t, 512, esp), Partition, "a raw disk image of a whole system", "--disk FILE"},
+		{"an extension for a partition", disk(t, 512, root), Partition, "a disk image with a GUID partition table", "--disk FILE"},
 		{"fat", fatBoot, Disk, "a FAT file system", "--partition"},
 		{"a hash tree", marked(0, "verity\x00\x00"), Extension, "a dm-verity hash tree", "without --split"},
 		{"a signature", []byte(`{"rootHash":"00"}` + "\x00\x00"), Extension, "the signature of a dm-verity root hash", "without --split"},

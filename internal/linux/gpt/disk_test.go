@@ -293,3 +293,95 @@ func FuzzReadDisk(f *testing.F) {
 		}
 	})
 }
+
+// faulty is a disk that fails to read or write its sector at.
+type faulty struct {
+	*blockdevtest.Memory
+	read, write int64
+}
+
+var errFaulty = errors.New("a bad sector")
+
+func (f faulty) ReadAt(p []byte, off int64) (int, error) {
+	if f.read > 0 && off <= f.read && f.read < off+int64(len(p)) {
+		return 0, errFaulty
+	}
+	return f.Memory.ReadAt(p, off)
+}
+
+func (f faulty) WriteAt(p []byte, off int64) (int, error) {
+	if f.write > 0 && off <= f.write && f.write < off+int64(len(p)) {
+		return 0, errFaulty
+	}
+	return f.Memory.WriteAt(p, off)
+}
+
+// Written sees each difference between the disk and the table, in both copies.
+func TestATableThatTheDiskHasNotKeptIsFound(t *testing.T) {
+	t.Parallel()
+	want := table(512, entry(1, 1, mib, mib, "kept"))
+	other := table(512, entry(1, 1, mib, 2*mib, "kept"))
+	for name, c := range map[string]struct {
+		change func(m *blockdevtest.Memory) error
+		want   string
+	}{
+		"another table":       {func(m *blockdevtest.Memory) error { return other.Write(m, straight) }, "read back partition table: it is not the one"},
+		"no table":            {func(m *blockdevtest.Memory) error { *m = *blockdevtest.New(64*mib, 512); return nil }, "read back partition table: "},
+		"no backup":           {func(m *blockdevtest.Memory) error { _, err := m.WriteAt(make([]byte, 512), 64*mib-512); return err }, "read back "},
+		"the backup of other": {func(m *blockdevtest.Memory) error { return copyBackup(m, other) }, "read back "},
+		"no primary":          {func(m *blockdevtest.Memory) error { _, err := m.WriteAt(make([]byte, 512), 512); return err }, "read back partition table: primary"},
+	} {
+		m := blockdevtest.New(64*mib, 512)
+		if err := want.Write(m, straight); err != nil {
+			t.Fatal(err)
+		}
+		if err := want.Written(m); err != nil {
+			t.Fatalf("%s: before the change: %v", name, err)
+		}
+		if err := c.change(m); err != nil {
+			t.Fatal(err)
+		}
+		if err := want.Written(m); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// copyBackup gives m the backup of other.
+func copyBackup(m *blockdevtest.Memory, other *gpt.Disk) error {
+	from := blockdevtest.New(64*mib, 512)
+	err := other.Write(from, straight)
+	last := make([]byte, 33*512)
+	_, read := from.ReadAt(last, 64*mib-33*512)
+	_, write := m.WriteAt(last, 64*mib-33*512)
+	return errors.Join(err, read, write)
+}
+
+func TestABadSectorIsAnError(t *testing.T) {
+	t.Parallel()
+	want := table(512, entry(1, 1, mib, mib, "kept"))
+	for _, at := range []int64{512, 2 * 512, 64*mib - 512} {
+		err := want.Write(faulty{Memory: blockdevtest.New(64*mib, 512), write: at}, straight)
+		if !errors.Is(err, errFaulty) {
+			t.Errorf("write of byte %d: %v", at, err)
+		}
+	}
+	m := blockdevtest.New(64*mib, 512)
+	if err := want.Write(m, straight); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{512, 64*mib - 512} {
+		if err := want.Written(faulty{Memory: m, read: at}); err == nil || !strings.Contains(err.Error(), errFaulty.Error()) {
+			t.Errorf("read of byte %d: %v", at, err)
+		}
+	}
+}
+
+func TestANameFitsInto36Units(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{"": true, strings.Repeat("ö", 36): true, strings.Repeat("x", 37): false, strings.Repeat("🙂", 18): true, strings.Repeat("🙂", 19): false} {
+		if gpt.NameFits(name) != want {
+			t.Errorf("%q fits: %v", name, !want)
+		}
+	}
+}

@@ -177,6 +177,12 @@ func TestAnUnusableDestinationIsRefusedBeforeTheCommandBegins(t *testing.T) {
 			}
 		}
 	}
+	if err := (outfile.File{Path: file + "/"}).CheckStream(); errkind.Of(err) != errkind.Invalid {
+		t.Errorf("a file as a folder: %v", err)
+	}
+	if _, err := (outfile.File{Path: "/dev/null"}).Whole(); errkind.Of(err) != errkind.Invalid {
+		t.Errorf("a device for a result in any order: %v", err)
+	}
 	block := filepath.Join(dir, "block")
 	if err := unix.Mknod(block, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 250))); err != nil {
 		t.Skipf("a block device cannot be made: %v", err)

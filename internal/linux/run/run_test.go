@@ -68,6 +68,12 @@ func TestAToolThatIsNotThereIsAPrecondition(t *testing.T) {
 	if err == nil {
 		t.Error("a path that is not there ran")
 	}
+	if err := (Host{}).Find("no-such-tool-anywhere"); errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "find the tool no-such-tool-anywhere") {
+		t.Errorf("found: %v", err)
+	}
+	if err := (Host{}).Find("sh"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheDeadlineKillsTheToolAndItsChildren(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -257,4 +258,33 @@ func (r tail) ReadAt(p []byte, at int64) (int, error) {
 		return 0, errRead
 	}
 	return r.ReaderAt.ReadAt(p, at)
+}
+
+// brokenFS fails to open the files whose names begin with a prefix.
+type brokenFS struct {
+	fs.FS
+	prefix string
+}
+
+func (b brokenFS) Open(name string) (fs.File, error) {
+	if strings.HasPrefix(name, b.prefix) {
+		return nil, errRead
+	}
+	return b.FS.Open(name)
+}
+
+// A file that exists and cannot be read is not taken for one that does not exist.
+func TestAHostThatCannotBeReadIsNotOneWithoutATPM(t *testing.T) {
+	t.Parallel()
+	for prefix, read := range map[string]func(tpm.Host) error{
+		"sys/class/tpm/tpm0/tpm_version_major": func(h tpm.Host) error { _, err := h.Registers(t.Context(), 7); return err },
+		"sys/class/tpm/tpm0/pcr-sha256/":       func(h tpm.Host) error { _, err := h.Registers(t.Context(), 7); return err },
+		"sys/class/tpm/tpm0/tpm_version":       func(h tpm.Host) error { return h.Check(t.Context()) },
+		"sys/kernel/security":                  func(h tpm.Host) error { _, err := h.Log(t.Context()); return err },
+		"run/log/systemd":                      func(h tpm.Host) error { _, err := h.Log(t.Context()); return err },
+	} {
+		if err := read(tpm.Host{Root: brokenFS{machine(t), prefix}}); !errors.Is(err, errRead) {
+			t.Errorf("%s: %v", prefix, err)
+		}
+	}
 }
