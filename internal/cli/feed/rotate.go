@@ -62,8 +62,15 @@ func rotate(_ context.Context, o *rotateOptions) error {
 		return err
 	}
 	r := &rotated{place: o.flags(), done: "The new keys and roots count after: trident feed publish"}
-	err = o.with(func(p *publish.Publisher) error {
-		err := p.Rotate(publish.RotateOptions{Roles: o.roles, RootKeys: keys, Threshold: o.threshold, Validity: o.validity})
+	return r.show(o.place, func(p *publish.Publisher) error {
+		return p.Rotate(publish.RotateOptions{Roles: o.roles, RootKeys: keys, Threshold: o.threshold, Validity: o.validity})
+	})
+}
+
+// show shows which root waits for signatures after a change of the feed at a place.
+func (r *rotated) show(at place, change func(*publish.Publisher) error) error {
+	err := at.with(func(p *publish.Publisher) error {
+		err := change(p)
 		if err == nil {
 			r.Waiting, err = p.Waiting()
 		}
@@ -72,7 +79,7 @@ func rotate(_ context.Context, o *rotateOptions) error {
 	if err != nil {
 		return err
 	}
-	return o.app.Show(r, r.write)
+	return at.app.Show(r, r.write)
 }
 
 func (r *rotated) write(w *terminal.Table) {

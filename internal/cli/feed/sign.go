@@ -46,29 +46,23 @@ func newSignCommand(a *command.App, run func(context.Context, *signOptions) erro
 
 func sign(_ context.Context, o *signOptions) error {
 	r := &rotated{place: o.flags(), done: "No root waits for a signature. A new root counts after: trident feed publish"}
-	err := o.with(func(p *publish.Publisher) (err error) {
+	return r.show(o.place, func(p *publish.Publisher) error {
 		switch {
 		case o.signature != "":
-			var signature []byte
-			if signature, err = readSignature(o.signature); err == nil {
-				err = p.TakeSignature(signature)
+			signature, err := readSignature(o.signature)
+			if err != nil {
+				return err
 			}
+			return p.TakeSignature(signature)
 		case o.key != "":
-			key, keyErr := publish.ReadKey(o.key)
-			if keyErr != nil {
-				return keyErr
+			key, err := publish.ReadKey(o.key)
+			if err != nil {
+				return err
 			}
-			err = p.SignWith(key)
+			return p.SignWith(key)
 		}
-		if err == nil {
-			r.Waiting, err = p.Waiting()
-		}
-		return err
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return o.app.Show(r, r.write)
 }
 
 // readSignature reads 64 bytes, or their base64.
