@@ -37,7 +37,7 @@ func (v Value) Read(keys Keys) error {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
 		key := v.node.Content[i]
-		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
+		if key.Kind != yaml.ScalarNode || v.foreign == nil && key.ShortTag() == "!!merge" {
 			v.line = key.Line
 			return v.Errorf("has a key that is not a text")
 		}

@@ -35,9 +35,9 @@ const maxDepth = 16
 type Format struct {
 	// MaxBytes is the largest size of a file, in bytes.
 	MaxBytes int
-	// Foreign: programs of others read the file too, and accept more than Trident's files may
-	// have. Aliases are resolved, a key without a value is as if it was not there, and Foreign is
-	// called with the fault of each unknown key, which is ignored.
+	// Foreign is set for a file that programs of others read too, because they accept more:
+	// aliases are resolved, a key without a value counts as missing, and Foreign is called with
+	// the fault of each unknown key, which is ignored.
 	Foreign func(fault error)
 }
 

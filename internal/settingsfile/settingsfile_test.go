@@ -164,6 +164,10 @@ func TestAForeignFileMayHaveMore(t *testing.T) {
 	if got, err = read("names: &a [x]\nfree: &b {k: v}\nignored: &c 4\nhalf: *c\nitems: [&d {name: n}, *d]\n", ignore); err != nil || got.Half != 2 || len(got.Items) != 2 || got.Items[1].Name != "n" {
 		t.Errorf("%+v, %v", got, err)
 	}
+	faults = nil
+	if _, err := read("free: &a {k: v}\n<<: *a\n", func(fault error) { faults = append(faults, fault.Error()) }); err != nil || len(faults) != 1 {
+		t.Errorf("a merge key: %q, %v", faults, err)
+	}
 	for _, text := range []string{"name: a\nname: b", "name: &a [*a]", "name: a\n---\nname: b", "names: x"} {
 		if _, err := read(text, ignore); errkind.Of(err) != errkind.Invalid {
 			t.Errorf("%q: %v", text, err)
