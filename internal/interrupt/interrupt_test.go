@@ -63,7 +63,7 @@ func TestAPauseEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ends := errors.New("the daemon ends")
 	time.AfterFunc(time.Millisecond, func() { cancel(ends) })
-	if err := interrupt.Sleep(ctx, time.Hour); err != ends {
+	if err := interrupt.Sleep(ctx, time.Hour); !errors.Is(err, ends) {
 		t.Error(err)
 	}
 }

@@ -96,7 +96,7 @@ func (f *File) check() (isProven bool, err error) {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
 		return false, errors.New("downloadUrl must be an http or https URL")
 	case !filepath.IsAbs(f.Destination) || filepath.Clean(f.Destination) != f.Destination:
-		return false, errors.New("destination must be an absolute path without . and ..")
+		return false, errors.New("destination must be an absolute path, without . and .. in it")
 	case f.SHA256 != "" && !hexSHA256.MatchString(f.SHA256):
 		return false, errors.New("sha256 must be 64 hexadecimal digits")
 	}

@@ -54,7 +54,7 @@ func TestAChangeThatFailsLeavesTheFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file.json")
 	fails := errors.New("fails")
-	if err := loginfile.Change(path, os.Getegid(), read, func(n *names) error { n.Names = []string{"x"}; return fails }); err != fails {
+	if err := loginfile.Change(path, os.Getegid(), read, func(n *names) error { n.Names = []string{"x"}; return fails }); !errors.Is(err, fails) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
