@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -137,12 +139,18 @@ func (a *agent) backOff() time.Duration {
 // jitter returns a random time from half of d to d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// plain returns the text of an error without the local port of a connection, which would
-// make each failure another one.
+// plain returns the text of an error without the local port of a connection and the present
+// time, which would make each failure another one.
 func plain(err error) string {
-	op, ok := errors.AsType[*net.OpError](err)
-	if !ok || op.Source == nil {
-		return err.Error()
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
+		return op.Op + ": " + op.Err.Error()
 	}
-	return op.Op + ": " + op.Err.Error()
+	text := err.Error()
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		// The detail is "current time 2026-01-02T03:04:05Z is after 2026-01-01T00:00:00Z".
+		if _, bound, ok := strings.Cut(invalid.Detail, " is "); ok {
+			text = strings.Replace(text, invalid.Detail, "the time here is "+bound, 1)
+		}
+	}
+	return text
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -419,6 +421,26 @@ func TestFailuresOfTheListenerAreLoggedOnce(t *testing.T) {
 	}
 	if r.logs.count("level=WARN") != 1 || r.logs.count("connection refused") != 1 {
 		t.Error(r.logs)
+	}
+}
+
+// A failure is logged once, so its text must not change with the time.
+func TestTheTextOfAFailureHasNoTimeAndNoPort(t *testing.T) {
+	t.Parallel()
+	ca := connecttest.NewAuthority(t)
+	pair := ca.IssueExpired(ServerName)
+	block, _ := pem.Decode(pair.Certificate)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(now time.Time) string {
+		_, err := cert.Verify(x509.VerifyOptions{CurrentTime: now, Roots: x509.NewCertPool()})
+		return plain(fmt.Errorf("TLS handshake: %w", &tls.CertificateVerificationError{Err: err}))
+	}
+	now := time.Now()
+	if a, b := text(now), text(now.Add(time.Second)); a != b || !strings.Contains(a, "certificate has expired or is not yet valid") {
+		t.Errorf("%s\n%s", a, b)
 	}
 }
 
