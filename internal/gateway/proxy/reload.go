@@ -19,7 +19,8 @@ func boundsOf(st *state) limit.Bounds {
 func (s *Server) watch(ctx context.Context) {
 	tick := time.NewTicker(reloadEvery)
 	defer tick.Stop()
-	trimmed, before := s.used.Load(), s.used.Load()
+	// Nothing has been trimmed: the start has left something behind, too.
+	trimmed, before := ^s.used.Load(), s.used.Load()
 	for {
 		select {
 		case <-tick.C:
