@@ -46,7 +46,7 @@ func (c *Config) check() error {
 		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "listen has no address"), "leave the setting out to listen on %s", DefaultListen)
 	}
 	for i, address := range c.Listen {
-		if _, _, err := net.SplitHostPort(address); err != nil {
+		if err := CheckAddress(address); err != nil {
 			return errkind.WithHint(fmt.Errorf("listen[%d]: %w", i, err), "write host:port: %s", DefaultListen)
 		}
 	}
@@ -103,6 +103,19 @@ func (c *Config) checkNumbers() error {
 		if n.value < n.low || n.value > n.high {
 			return errkind.Errorf(errkind.Invalid, "%s is %d, it must be from %d to %d", n.name, n.value, n.low, n.high)
 		}
+	}
+	return nil
+}
+
+// CheckAddress returns an error of kind Invalid if address is not a host and a port of TCP. The
+// port is a number up to 65535 or the name of a service.
+func CheckAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return errkind.With(errkind.Invalid, err)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return errkind.Errorf(errkind.Invalid, "address %s: %q is not a port from 0 to 65535 or the name of a service", address, port)
 	}
 	return nil
 }

@@ -74,6 +74,7 @@ func TestAWrongFileHasOneClearError(t *testing.T) {
 		"listen: 127.0.0.1:1":     {"line 1: listen: is not a list", "write [first, second]"},
 		"listen: []":              {"listen has no address", ""},
 		"listen: [7443]":          {"listen[0]: address 7443: missing port", "write host:port"},
+		"listen: [\"a:99999\"]":   {`listen[0]: address a:99999: "99999" is not a port`, "write host:port"},
 		"tls: x":                  {"line 1: tls: is not a mapping", ""},
 		"tls: {identity: [ip]}":   {`tls.identity[0]: unknown kind of name "ip"`, "uri, dns, email"},
 		"tls: {identity: []}":     {"tls.identity is empty", ""},

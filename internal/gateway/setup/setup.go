@@ -54,8 +54,8 @@ func Run(o Options) error {
 			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "set up the gateway: %q is not the name or the address of a host", name), "give another with --name")
 		}
 	}
-	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
-		return errkind.With(errkind.Invalid, fmt.Errorf("set up the gateway: --listen: %w", err))
+	if err := config.CheckAddress(o.Listen); err != nil {
+		return errkind.WithHint(fmt.Errorf("set up the gateway: --listen: %w", err), "write host:port: %s", config.DefaultListen)
 	}
 	o.Names = compact(append(o.Names, "localhost", "127.0.0.1"))
 	s := &setup{Options: o, dir: filepath.Join(o.Root, "etc/trident/gateway"), now: time.Now()}

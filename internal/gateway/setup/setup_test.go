@@ -131,6 +131,9 @@ func TestWhatSetupRefuses(t *testing.T) {
 	if err := setup.Run(setup.Options{Root: t.TempDir(), Names: []string{"a"}, Listen: "7443", Out: &bytes.Buffer{}}); errkind.Of(err) != errkind.Invalid {
 		t.Errorf("an address without a port: %v", err)
 	}
+	if err := setup.Run(setup.Options{Root: t.TempDir(), Names: []string{"a"}, Listen: "127.0.0.1:99999", Out: &bytes.Buffer{}}); errkind.Of(err) != errkind.Invalid || errkind.Hint(err) == "" {
+		t.Errorf("a port that does not exist: %v", err)
+	}
 	for name, text := range map[string]string{"ca.crt": "x", "ca.key": "x", "server.key": "x", "clients/admin.crt": "x"} {
 		root := t.TempDir()
 		if _, err := run(t, root, "a"); err != nil {
