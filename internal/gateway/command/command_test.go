@@ -127,6 +127,39 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// tridentd refuses settings and tokens that others can write, and names check as the command
+// that says what is wrong.
+func TestCheckFindsFilesThatOthersCanWrite(t *testing.T) {
+	file, dir := host(t, "127.0.0.1:0")
+	if _, err := run(t.Context(), "token", "add", "ci", "-c", file); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, filepath.Join(dir, "etc/trident/gateway/tokens.json")} {
+		for mode, isFault := range map[os.FileMode]bool{0o644: false, 0o664: true, 0o666: true, 0o640: false} {
+			if err := os.Chmod(name, mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err := run(t.Context(), "check", "-c", file)
+			if (errkind.Of(err) == errkind.Denied && strings.Contains(errkind.Hint(err), name)) != isFault || (err != nil) != isFault {
+				t.Errorf("%s with %o: %v", name, mode, err)
+			}
+		}
+		if err := os.Chmod(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheLifeOfATokenHasBounds(t *testing.T) {
+	file, _ := host(t, "127.0.0.1:0")
+	for _, days := range []string{"-1", "0", "36501", "999999999"} { // 999999999 days are more than a time.Duration
+		_, err := run(t.Context(), "token", "add", "ci", "--days", days, "-c", file)
+		if err == nil || err.Error() != "--days is "+days+", it must be from 1 to 36500" {
+			t.Errorf("--days %s: %v", days, err)
+		}
+	}
+}
+
 // serve tells systemd that it is ready, serves, and ends with success.
 func TestServeUntilItIsStopped(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -23,6 +23,9 @@ func tokenCommand(file *string) *cobra.Command {
 	return cmd
 }
 
+// maxDays is the longest life of a token: a hundred years.
+const maxDays = 36500
+
 func tokenAddCommand(file *string) *cobra.Command {
 	var names []string
 	var days int
@@ -33,6 +36,9 @@ func tokenAddCommand(file *string) *cobra.Command {
   trident-gateway token add dashboard > dashboard.token`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if days < 1 || days > maxDays {
+				return asUsage(cmd, fmt.Errorf("--days is %d, it must be from 1 to %d", days, maxDays))
+			}
 			var text string
 			err := change(*file, func(l *token.List) (err error) {
 				text, err = l.Add(args[0], names, time.Now(), time.Duration(days)*24*time.Hour)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -55,10 +57,29 @@ func ReadConfig(path string) (*config.Config, error) {
 	return c, nil
 }
 
-// Check reads all files of the gateway as serve does, and returns the first fault.
+// Check reads all files of the gateway as serve does, and returns the first fault. It also
+// returns an error of kind Denied if tridentd would refuse the settings or the tokens, because
+// somebody else than root can write them.
 func Check(path string) error {
-	_, err := readState(path)
-	return err
+	s, err := readState(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{path, s.config.Tokens} {
+		info, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) { // no tokens yet
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("check who can write the settings: %w", err)
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+			return errkind.WithHint(errkind.Errorf(errkind.Denied, "%s: tridentd refuses a file that root does not own or that others can write", name),
+				"chown root %[1]s && chmod go-w %[1]s", name)
+		}
+	}
+	return nil
 }
 
 func readState(path string) (*state, error) {
