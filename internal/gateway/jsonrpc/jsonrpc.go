@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -300,5 +301,12 @@ func toFault(err error) *envelope.Error {
 	err = grpckind.Error(err, nil)
 	kind, hint, meta := grpckind.FromError(err)
 	st := status.Convert(err)
-	return &envelope.Error{Code: int(st.Code()), Message: st.Message(), Data: faultData{string(kind), hint, meta[grpckind.MetaOperation]}}
+	message := st.Message()
+	if inner, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err); ok { // Convert has the text of gRPC around the message of a wrapped status
+		message = strings.Replace(message, inner.Error(), inner.GRPCStatus().Message(), 1)
+	}
+	return &envelope.Error{Code: int(st.Code()), Message: message, Data: faultData{string(kind), hint, meta[grpckind.MetaOperation]}}
 }

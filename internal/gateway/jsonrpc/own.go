@@ -96,7 +96,7 @@ func ownMethods() []*ownMethod {
 // read reads parameters. The error is that of JSON-RPC for wrong ones.
 func read(params json.RawMessage, into any) error {
 	if err := json.Unmarshal(params, into); err != nil {
-		return envelope.Errorf(envelope.InvalidParams, "read the parameters: %v", err)
+		return envelope.Errorf(envelope.InvalidParams, "read the parameters: %s", methods.Reason(err))
 	}
 	return nil
 }

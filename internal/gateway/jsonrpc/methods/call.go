@@ -1,11 +1,14 @@
 package methods
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -65,6 +68,20 @@ func (c *call) read(params json.RawMessage) (proto.Message, error) {
 		return nil, fmt.Errorf("%w: a caller of JSON-RPC cannot use %s", ErrParams, name)
 	}
 	return in, nil
+}
+
+// Reason returns what is wrong with parameters for the person who wrote them: the text of an
+// error of encoding/json without the names of Go.
+func Reason(err error) string {
+	if e, ok := errors.AsType[*time.ParseError](err); ok {
+		return fmt.Sprintf("%.80q is not a time as in RFC 3339, such as 2026-11-30T00:00:00Z", strings.Trim(e.Value, `"`))
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		name := strings.ToLower(e.Field[strings.LastIndex(e.Field, ".")+1:])
+		wanted := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false"}[e.Type.Kind()]
+		return fmt.Sprintf("%s is a %.80s, not %s", name, e.Value, cmp.Or(wanted, "a whole number that fits"))
+	}
+	return err.Error()
 }
 
 // plain returns the text of an error of protojson without its prefix, whose blank differs

@@ -92,7 +92,7 @@ func callJournal(ctx context.Context, from Caller, params json.RawMessage) (json
 		Limit int
 	}{Limit: defaultPage}
 	if err := json.Unmarshal(params, &given); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrParams, err)
+		return nil, fmt.Errorf("%w: %s", ErrParams, Reason(err))
 	}
 	if given.Limit < 1 || given.Limit > maxPage {
 		return nil, fmt.Errorf("%w: limit is %d, not 1 to %d", ErrParams, given.Limit, maxPage)
