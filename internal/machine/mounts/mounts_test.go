@@ -424,6 +424,8 @@ func TestABadRequestIsRefusedBeforeAnyCall(t *testing.T) {
 		{option(""), errkind.Invalid, "not one option"},
 		{share(func(r *Request) { r.Type, r.What = "nfs", "a:/b" }), errkind.Invalid, "credentials are for shares of type cifs"},
 		{share(func(r *Request) { r.Credentials.Username = "" }), errkind.Invalid, "no user name"},
+		{source("", "nas:/data"), errkind.Invalid, `the source "nas:/data" is not a device`},
+		{source("ext4", "nas:/data"), errkind.Invalid, `the source of type "ext4" is "nas:/data"`},
 		{share(func(r *Request) { r.Credentials.Password = "a\nusername=root" }), errkind.Invalid, "control character"},
 	} {
 		w := newWorld(t)

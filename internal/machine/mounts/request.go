@@ -106,6 +106,10 @@ func (r *Request) checkSource() error {
 	if tag, value, _ := strings.Cut(r.What, "="); value != "" && slices.Contains([]string{"UUID", "LABEL", "PARTUUID", "PARTLABEL"}, tag) {
 		return nil
 	}
+	if r.Type == "" {
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "the source %q is not a device like /dev/sdb1, or UUID=, LABEL=, PARTUUID= or PARTLABEL= and a value", r.What),
+			"A share needs its type: nfs for HOST:/PATH, cifs for //HOST/SHARE, 9p or virtiofs for a tag.")
+	}
 	return wrong("a device like /dev/sdb1, or UUID=, LABEL=, PARTUUID= or PARTLABEL= and a value")
 }
 
