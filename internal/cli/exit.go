@@ -68,13 +68,15 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// printError prints an error and its hint in the output format of the command.
+// printError prints an error and its hint in the output format of the command. It prints
+// nothing if the reader of standard output has closed the pipe.
 func printError(a *command.App, err error) {
-	if err == nil {
+	several, ok := errors.AsType[*hostErrors](err)
+	if err == nil || !ok && errors.Is(err, command.ErrReaderGone) { // trident … | head: nobody misses the rest
 		return
 	}
 	f := failureOf(err)
-	if several, ok := errors.AsType[*hostErrors](err); ok {
+	if ok {
 		several.print(a)
 		f.Kind, f.Hint = several.worstKind(), ""
 	}

@@ -61,6 +61,10 @@ func (a *App) AddServer(group *cobra.Command) {
 	group.Flags().StringVarP(&a.server, "server", "s", "unix://"+DefaultSocket, "the daemon's socket")
 }
 
+// ErrReaderGone is the error of a command whose standard output is a pipe that its reader has
+// closed.
+var ErrReaderGone = outfile.ErrReaderGone
+
 // KeepStdoutInterruptible makes a write of a result into a pipe that nobody reads end with ctx.
 func (a *App) KeepStdoutInterruptible(ctx context.Context) {
 	a.Stdout = outfile.Interruptible(ctx, os.Stdout)

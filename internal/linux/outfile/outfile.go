@@ -62,7 +62,7 @@ func (f File) Stream(ctx context.Context, fill func(io.Writer) error) error {
 		return f.wrap(err)
 	}
 	defer graceAfter(ctx, out)()
-	return errors.Join(fill(&interruptible{ctx, out}), f.wrap(out.Close()))
+	return errors.Join(fill(&interruptible{ctx, out, false}), f.wrap(out.Close()))
 }
 
 const (
@@ -89,10 +89,15 @@ func openStream(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
+// ErrReaderGone is the error of a write of Interruptible into a pipe whose readers have all
+// closed it.
+var ErrReaderGone = errors.New("the reader of the output is gone")
+
 // Interruptible returns, if f is a pipe, a writer whose Write fails at most one second
 // after ctx ends, even if nobody reads the pipe. It opens the pipe again, because
 // O_NONBLOCK on f would change f for every process that shares it. For any other file,
-// and if it cannot open the pipe again, Interruptible returns f.
+// and if it cannot open the pipe again, Interruptible returns f. After the last reader has
+// closed the pipe, Write returns ErrReaderGone.
 func Interruptible(ctx context.Context, f *os.File) io.Writer {
 	info, err := f.Stat()
 	if err != nil || info.Mode().Type() != fs.ModeNamedPipe {
@@ -103,13 +108,14 @@ func Interruptible(ctx context.Context, f *os.File) io.Writer {
 		return f
 	}
 	graceAfter(ctx, own)
-	return &interruptible{ctx, own}
+	return &interruptible{ctx, own, true}
 }
 
 // interruptible is a file whose writes end at most grace after ctx.
 type interruptible struct {
-	ctx  context.Context
-	file *os.File
+	ctx            context.Context
+	file           *os.File
+	saysReaderGone bool // EPIPE becomes ErrReaderGone
 }
 
 // graceAfter makes a running write fail at the time grace after ctx ends.
@@ -124,6 +130,9 @@ func (w *interruptible) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("no process reads the output: %w", context.Cause(w.ctx))
+	}
+	if w.saysReaderGone && errors.Is(err, unix.EPIPE) {
+		err = fmt.Errorf("%w: %w", ErrReaderGone, err)
 	}
 	return n, err
 }
