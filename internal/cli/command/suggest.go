@@ -53,9 +53,26 @@ func FlagError(cmd *cobra.Command, err error) error {
 		return DidYouMean(cmd, err, meant)
 	}
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return DidYouMean(cmd, err, meantValue(cmd, wrong.GetFlag(), wrong.GetValue()))
+		return DidYouMean(cmd, valueError(wrong), meantValue(cmd, wrong.GetFlag(), wrong.GetValue()))
 	}
 	return UsageError(cmd, err)
+}
+
+// valueError returns err with the reason in words if the value is not a number or a duration:
+// those of the packages strconv and time are for programmers.
+func valueError(err *pflag.InvalidValueError) error {
+	f, reason := err.GetFlag(), ""
+	switch kind := f.Value.Type(); {
+	case errors.Is(err, strconv.ErrRange):
+		reason = "the number is too large or too small"
+	case kind == "duration":
+		reason = "it must be a number with a unit, such as 90s, 5m or 1h30m"
+	case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"):
+		reason = "it must be a whole number"
+	default:
+		return err
+	}
+	return fmt.Errorf("invalid argument %q for \"--%s\" flag: %s", err.GetValue(), f.Name, reason)
 }
 
 // AsUsage returns a usage error for an error that cobra returned without calling flagError.
