@@ -20,7 +20,7 @@ func newPowerCommand(a *command.App, use, short string, run func(context.Context
 	o := &powerOptions{app: a}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: "  trident host " + use,
-		Long: short + ` The daemon refuses it while an operation of Trident is past its point
+		Long: short + `. The daemon refuses it while an operation of Trident is past its point
 of no return, and while a program prevents it (systemd-inhibit --list). The command does not
 wait for the host.`,
 		Args: command.Exactly(), RunE: command.Run(run, o),

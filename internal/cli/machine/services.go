@@ -83,7 +83,7 @@ func newJobCommand(a *command.App, job, short string, run func(context.Context, 
 		Args: command.Exactly("UNIT"), ValidArgsFunction: a.CompleteWith(unitNames), RunE: command.Run(run, o, &o.unit),
 	}
 	if job != "start" {
-		cmd.Long = short + ` The daemon refuses the job if it would stop tridentd, the way to it, or
+		cmd.Long = short + `. The daemon refuses the job if it would stop tridentd, the way to it, or
 what systemd needs, also through a dependency.`
 		cmd.Flags().BoolVar(&o.mayDisconnect, "allow-disconnect", false, "also "+job+" a unit through which people reach the host, such as sshd.service")
 	}
