@@ -150,6 +150,19 @@ func TestCheckFindsFilesThatOthersCanWrite(t *testing.T) {
 	}
 }
 
+func TestCheckFindsAPrivateKeyThatEveryUserCanRead(t *testing.T) {
+	file, dir := host(t, "127.0.0.1:0")
+	key := filepath.Join(dir, "etc/trident/gateway/server.key")
+	for mode, isFault := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run(t.Context(), "check", "-c", file); (err != nil) != isFault || isFault && !strings.Contains(err.Error(), "every user of this host can read the private key") {
+			t.Errorf("with %o: %v", mode, err)
+		}
+	}
+}
+
 func TestTheLifeOfATokenHasBounds(t *testing.T) {
 	file, _ := host(t, "127.0.0.1:0")
 	for _, days := range []string{"-1", "0", "36501", "999999999"} { // 999999999 days are more than a time.Duration

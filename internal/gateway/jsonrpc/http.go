@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/trident-project/trident/internal/errkind"
 )
 
@@ -85,13 +87,23 @@ func (c *conn) login(w http.ResponseWriter, r *http.Request) bool {
 	if err == nil {
 		return true
 	}
-	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	code := refuseLogin(w, err)
 	text := err.Error()
 	if hint := errkind.Hint(err); hint != "" {
 		text += "\n" + hint
 	}
-	http.Error(w, text, http.StatusUnauthorized)
+	http.Error(w, text, code)
 	return false
+}
+
+// refuseLogin returns the status of HTTP for the error of a login: 401, with the header that it
+// needs, unless the login counts and a limit is reached.
+func refuseLogin(w http.ResponseWriter, err error) int {
+	if code := httpStatus(codes.Code(toFault(err).Code)); code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable { //nolint:gosec // a code of gRPC
+		return code
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	return http.StatusUnauthorized
 }
 
 func (c *conn) servePost(w http.ResponseWriter, r *http.Request) {

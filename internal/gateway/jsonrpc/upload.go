@@ -39,8 +39,7 @@ func (c *conn) serveUpload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := c.gate.Login(r.Context(), r.Header.Values("Authorization")); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		failUpload(w, http.StatusUnauthorized, err)
+		failUpload(w, refuseLogin(w, err), err)
 		return
 	}
 	var id string

@@ -59,7 +59,7 @@ func ReadConfig(path string) (*config.Config, error) {
 
 // Check reads all files of the gateway as serve does, and returns the first fault. It also
 // returns an error of kind Denied if tridentd would refuse the settings or the tokens, because
-// somebody else than root can write them.
+// somebody else than root can write them, or if every user can read the private key.
 func Check(path string) error {
 	s, err := readState(path)
 	if err != nil {
@@ -78,6 +78,12 @@ func Check(path string) error {
 			return errkind.WithHint(errkind.Errorf(errkind.Denied, "%s: tridentd refuses a file that root does not own or that others can write", name),
 				"chown root %[1]s && chmod go-w %[1]s", name)
 		}
+	}
+	key := s.config.TLS.Key
+	if info, err := os.Stat(key); err != nil {
+		return fmt.Errorf("check who can read the private key: %w", err)
+	} else if info.Mode().Perm()&0o007 != 0 {
+		return errkind.WithHint(errkind.Errorf(errkind.Denied, "%s: every user of this host can read the private key", key), "chmod o= %s, and make a new key and certificate", key)
 	}
 	return nil
 }

@@ -268,7 +268,7 @@ func TestLimitsOfAnIdentityHoldForJSONRPC(t *testing.T) {
 	if refused < 5 {
 		t.Errorf("%d of 10 calls are refused", refused)
 	}
-	if code, got := f.ask(f.browser(), "version", token); code != 401 || !strings.Contains(got, "which is the most") {
+	if code, got := f.ask(f.browser(), "version", token); code != 429 || !strings.Contains(got, "which is the most") {
 		t.Errorf("a second connection: %d %s", code, got)
 	}
 }
