@@ -331,7 +331,7 @@ func TestPoliciesOfServerAndFakeBehaveTheSame(t *testing.T) {
 		self := selfv1.NewSelfServiceClient(conn)
 		off, activate := selfv1.Auto_AUTO_OFF, selfv1.Auto_AUTO_ACTIVATE
 		all := &selfv1.Policy{
-			Feed: "https://example.org/feed", Channel: "beta", Auto: activate, Hold: &selfv1.Hold{Until: timestamppb.New(time.Unix(1e9, 0)), Reason: "holidays"}, Pin: "2.0.0",
+			Feed: "https://example.org/feed", Channel: "beta", Auto: activate, Hold: &selfv1.Hold{Until: timestamppb.New(time.Unix(4e9, 0)), Reason: "holidays"}, Pin: "2.0.0",
 			Window: &selfv1.Window{Days: []int32{1, 5}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: durationpb.New(time.Hour), AllowReadOnlyUsr: true,
 		}
 		names := []string{"allow_read_only_usr", "auto", "channel", "feed", "grace", "hold", "max_bytes", "pin", "window"}

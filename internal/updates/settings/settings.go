@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/updates"
@@ -95,6 +96,10 @@ func (s Settings) Change(ctx context.Context, p updates.Policy, set, reset []str
 	p = updates.Merge(updates.Policy{}, p, set)
 	if err := p.Validate(); err != nil {
 		return updates.Policy{}, err
+	}
+	if h := p.Hold; h != nil && !h.Until.IsZero() && !h.Until.After(time.Now()) {
+		err := errkind.Errorf(errkind.Invalid, "update policy: hold: until is %s, which has passed", h.Until.UTC().Format(time.RFC3339))
+		return updates.Policy{}, errkind.WithField(errkind.WithHint(err, "give a time that is to come, or hold for ever"), "hold")
 	}
 	conf, _, err := updates.ReadConf(s.Root)
 	if err != nil {

@@ -123,6 +123,7 @@ func TestAChangeThatIsRefusedStoresNothing(t *testing.T) {
 		"a bad value":           {"", updates.Policy{Pin: "new"}, []string{"pin"}, nil, "pin"},
 		"one bad value of two":  {"", updates.Policy{Auto: "always", Pin: "2.0.0"}, []string{"pin", "auto"}, nil, "auto"},
 		"a faulty update.conf":  {"colour: red\n", updates.Policy{Pin: "2.0.0"}, []string{"pin"}, nil, "/etc/trident/update.conf"},
+		"a hold that is over":   {"", updates.Policy{Hold: &updates.Hold{Until: time.Unix(1e9, 0)}}, []string{"hold"}, nil, "until is 2001-09-09T01:46:40Z, which has passed"},
 		"a window without hour": {"", updates.Policy{Window: &when.Window{Begin: -1}}, []string{"window"}, nil, "window"},
 	} {
 		s, store := settingsOf(t, c.conf)
