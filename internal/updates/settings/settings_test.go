@@ -75,7 +75,7 @@ func TestStoredSettingsTakePrecedenceUntilTheyAreReset(t *testing.T) {
 	s, store := settingsOf(t, conf)
 	store.values["of a later release"] = json.RawMessage("7")
 	all := updates.Policy{
-		Feed: "https://example.com/other", Channel: "beta", Auto: updates.AutoActivate, Hold: &updates.Hold{Until: time.Unix(1e9, 0).UTC(), Reason: "holidays"},
+		Feed: "https://example.com/other", Channel: "beta", Auto: updates.AutoActivate, Hold: &updates.Hold{Until: time.Unix(4e9, 0).UTC(), Reason: "holidays"},
 		Pin: "3.0.0", Window: &when.Window{Days: []time.Weekday{time.Monday}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: time.Hour, AllowReadOnlyUsr: true,
 	}
 	baked := updates.Policy{Feed: "https://example.org/feed", Auto: updates.AutoStage, Hold: &updates.Hold{}, Pin: "2.0.0", MaxBytes: 100 << 20}
