@@ -21,8 +21,8 @@ import (
 // ioTime bounds the reading of a request's body and the writing of its answer.
 const ioTime = 30 * time.Second
 
-// Handler returns the handler of the HTTP requests of one connection. A WebSocket ends when
-// stop does.
+// Handler returns the handler of the HTTP requests of one connection. The end of stop closes a
+// WebSocket of that connection.
 func (s *Server) Handler(gate Gate, stop context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &conn{Server: s, gate: gate, host: r.Host}
@@ -54,7 +54,7 @@ func (s *Server) Handler(gate Gate, stop context.Context) http.Handler {
 		case r.URL.Path != PathRPC && settings.Page != nil:
 			settings.Page.ServeHTTP(w, r)
 		case r.URL.Path != PathRPC:
-			refuse(w, http.StatusNotFound, "there is %s, %s and %s here", PathRPC, PathUpload, PathOpenRPC)
+			refuse(w, http.StatusNotFound, "find the page: this gateway has only %s, %s and %s", PathRPC, PathUpload, PathOpenRPC)
 		case r.Method == http.MethodPost:
 			c.servePost(w, r)
 		case r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
@@ -81,7 +81,8 @@ func (c *conn) serveDocument(w http.ResponseWriter, r *http.Request) {
 	write(w, c.describe())
 }
 
-// login logs the caller in by the headers of the request; false if it has answered.
+// login logs the caller in by the headers of the request. If that fails, it answers the request
+// with the reason and returns false.
 func (c *conn) login(w http.ResponseWriter, r *http.Request) bool {
 	err := c.gate.Login(r.Context(), r.Header.Values("Authorization"))
 	if err == nil {
@@ -109,7 +110,7 @@ func refuseLogin(w http.ResponseWriter, err error) int {
 func (c *conn) servePost(w http.ResponseWriter, r *http.Request) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
-		refuse(w, http.StatusUnsupportedMediaType, "the content type is %.80q, not application/json", r.Header.Get("Content-Type"))
+		refuse(w, http.StatusUnsupportedMediaType, "read the request: its content type is %.80q, not application/json", r.Header.Get("Content-Type"))
 		return
 	}
 	if !c.login(w, r) {
@@ -119,7 +120,7 @@ func (c *conn) servePost(w http.ResponseWriter, r *http.Request) {
 	_ = control.SetReadDeadline(time.Now().Add(ioTime))
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if _, isTooLarge := errors.AsType[*http.MaxBytesError](err); isTooLarge {
-		refuse(w, http.StatusRequestEntityTooLarge, "the request is larger than %d bytes", maxRequest)
+		refuse(w, http.StatusRequestEntityTooLarge, "read the request: it is larger than %d bytes", maxRequest)
 		return
 	}
 	if err != nil {
@@ -147,9 +148,9 @@ func write(w http.ResponseWriter, data []byte) {
 	_, _ = w.Write(data) // the caller may be gone
 }
 
-// isHost reports whether a header Host names this gateway: by an address, as localhost, or by
-// one of names. A page that has its own name resolve to this host (DNS rebinding) names
-// itself.
+// isHost reports whether a header Host names this gateway: by an address, as localhost, or by one
+// of names. A page whose own name resolves to this host (DNS rebinding) sends that name, and is
+// refused.
 func isHost(host string, names []string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -16,8 +16,8 @@ import (
 // maxEntries is how many entries of the journal one notification has.
 const maxEntries = 200
 
-// An endedAt is the error of a subscription to the journal. A later subscription can go on
-// after the cursor.
+// An endedAt is the error with which a subscription to the journal ended, and the cursor of the
+// last entry that was sent. Another subscription can continue after the cursor.
 type endedAt struct {
 	error
 	cursor string
@@ -25,9 +25,9 @@ type endedAt struct {
 
 func (e *endedAt) Unwrap() error { return e.error }
 
-// sendJournal sends the entries of the journal as they come in, also when tridentd restarts
-// meanwhile. Without a cursor and a time it begins with the next entry. The journal waits for
-// the caller: only the entries of one answer of tridentd are in memory.
+// sendJournal sends the entries of the journal as they are written, and continues after a restart
+// of tridentd. Without a cursor and a time it begins with the next entry. It reads no further
+// than the caller takes: only the entries of one answer of tridentd are in memory.
 func (c *conn) sendJournal(j *methods.Journal) stream {
 	return func(ctx context.Context, name string, started func()) error {
 		isStarted := false

@@ -1,8 +1,8 @@
 // Package jsonrpc serves JSON-RPC 2.0 over HTTP POST and over WebSocket: the same methods on
 // both, from one table, which also makes the OpenRPC document.
 //
-// It decides nothing about callers. Each call goes through a Gate, which knows who the caller
-// is, what the caller may do, and writes the audit log, as for calls of gRPC.
+// The package decides nothing about callers. Each call goes through a Gate, which knows the
+// caller and the caller's rights, and writes the audit log, as for calls of gRPC.
 package jsonrpc
 
 import (
@@ -47,15 +47,15 @@ const (
 	PathOpenRPC = "/openrpc.json"
 )
 
-// An Action is a call that wants to be permitted.
+// An Action is a call, as the Gate judges it.
 type Action struct {
 	Name  string       // the method of JSON-RPC
 	GRPC  string       // the method of the API that it calls; "" for none
-	Right rights.Right // which it needs
+	Right rights.Right // that the caller needs
 }
 
 // Credentials are the parameters of the method authenticate: a token, or a passphrase and the
-// name of its person.
+// name of the person who has it.
 type Credentials struct {
 	Token      string `json:"token"`
 	Name       string `json:"name"`
@@ -72,28 +72,32 @@ type Welcome struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Settings are what the gateway's file of settings says at this time.
+// Settings are the present settings of the gateway, as far as HTTP needs them.
 type Settings struct {
-	Hosts     []string // names in the header Host that are permitted besides addresses and localhost
-	Origins   []string // of pages that may call from a browser, besides those of the gateway
+	Hosts     []string // names that the header Host may have, besides addresses and localhost
+	Origins   []string // origins of pages that may call from a browser, besides the gateway's own
 	KeepAlive time.Duration
 	Page      http.Handler // answers requests for other paths; nil if there is no page
 }
 
-// A Gate is the connection of a caller, with its login.
+// A Gate is the connection of one caller: who has logged in, with which rights, and the
+// connection to tridentd.
 type Gate interface {
 	Settings() Settings
-	// Login makes the values of a header Authorization the login of the connection; without a
-	// value, the client certificate is the login, or there is none. A caller that fails often
-	// waits for the error.
+	// Login logs the connection in for one HTTP request, with the values of its header
+	// Authorization. Without a value the owner of the client certificate is logged in, or nobody:
+	// the login of the previous request ends. For a caller that fails often, Login delays the
+	// error.
 	Login(ctx context.Context, authorization []string) error
-	// Authenticate logs the connection in, for its life. An error is of kind Denied if the
-	// credentials are wrong.
+	// Authenticate logs the connection in, until it ends, the login expires, or Login changes it.
+	// The error for wrong credentials is of kind Denied.
 	Authenticate(ctx context.Context, c Credentials) (Welcome, error)
-	// Do calls f if the caller may do the action, with a context that has the metadata for
-	// tridentd, and returns its error; the action is in the audit log.
+	// Do calls f if the caller has the right for the action, and returns the error of f. The
+	// context of f has the metadata for tridentd. Do writes the action to the audit log, also if
+	// it refuses it.
 	Do(ctx context.Context, a Action, f func(context.Context) error) error
-	// Pass counts bytes of the caller and waits while they are too many.
+	// Pass counts bytes that the caller sends or receives, and waits until the caller is within
+	// its limit of bytes per second. It fails when ctx ends.
 	Pass(ctx context.Context, bytes int) error
 	// Identity returns who has logged in; "" for nobody.
 	Identity() string
@@ -121,8 +125,9 @@ type Server struct {
 	slowTime time.Duration
 }
 
-// New returns a server of the methods. loadFile has the history of the load; empty to have it
-// in memory alone. A file that cannot be used is logged, and then the history is in memory.
+// New returns a server of the methods, which keeps the history of the load in loadFile. If the
+// file cannot be used, New logs that. Then, and with an empty name, the history is only in
+// memory.
 func New(loadFile string, logger *slog.Logger) (*Server, error) {
 	history, err := load.Open(loadFile, time.Now(), logger)
 	if err != nil {
@@ -147,24 +152,25 @@ func New(loadFile string, logger *slog.Logger) (*Server, error) {
 	return s, err
 }
 
-// Run samples the load until ctx ends, which also ends the uploads.
+// Run samples the load until ctx ends. Then it discards the uploads and returns.
 func (s *Server) Run(ctx context.Context) {
 	defer s.uploads.Close()
 	s.load.Run(ctx)
 }
 
-// conn is a connection: a WebSocket, or the requests of one HTTP connection.
+// conn is a WebSocket, or one HTTP request.
 type conn struct {
 	*Server
 	gate   Gate
 	socket *socket // nil for HTTP
-	host   string  // as the caller names this gateway
+	host   string  // the name by which the caller reached this gateway: its header Host
 }
 
 // Upstream returns the connection to tridentd.
 func (c *conn) Upstream() (grpc.ClientConnInterface, error) { return c.gate.Upstream() }
 
-// Uploaded takes an upload of the caller.
+// Uploaded takes an upload of the caller out of the store. End puts it back if no call has used
+// it.
 func (c *conn) Uploaded(id string) (methods.Upload, error) {
 	u, err := c.uploads.Take(c.gate.Identity(), id)
 	if err != nil {
@@ -185,7 +191,7 @@ func (c *conn) describe() json.RawMessage {
 	return bytes.Replace(c.document, []byte(`"url":"`+PathRPC+`"`), append([]byte(`"url":`), at...), 1)
 }
 
-// answer returns the answer to a message; nil if there is none.
+// answer returns the answer to a message; nil for notifications, which have none.
 func (c *conn) answer(ctx context.Context, data []byte) json.RawMessage {
 	m, fault := envelope.Parse(data)
 	if fault != nil {
@@ -208,7 +214,7 @@ func (c *conn) answerMessage(ctx context.Context, m *envelope.Message) json.RawM
 		r := &m.Requests[i]
 		if r.Method == methodAuthenticate {
 			if logins++; logins > 1 { // a batch must not be a hundred guesses
-				r.Fault = envelope.Errorf(envelope.InvalidRequest, "call %s: a batch can have one", methodAuthenticate)
+				r.Fault = envelope.Errorf(envelope.InvalidRequest, "call %s: a batch can have only one call of it", methodAuthenticate)
 			}
 		}
 		a := c.one(ctx, r, refusal)
@@ -232,7 +238,8 @@ func tooLarge() *envelope.Error {
 	return toFault(errkind.WithHint(errkind.Errorf(errkind.TooLarge, "answer the request: the answer is larger than %d bytes", maxAnswer), "ask for less"))
 }
 
-// one answers one request, with refusal if that is not nil.
+// one calls the method of one request and returns the answer. If refusal is not nil, it calls
+// nothing and answers with that.
 func (c *conn) one(ctx context.Context, r *envelope.Request, refusal *envelope.Error) json.RawMessage {
 	fault := r.Fault
 	if fault == nil {

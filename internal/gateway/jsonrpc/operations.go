@@ -28,15 +28,16 @@ const (
 	maxWaiting = 64
 	// maxListed is how many operations a list has; only one runs at a time.
 	maxListed = 20
-	// maxKnown is how many phases are remembered. After that a subscriber may learn of an
-	// ended operation again.
+	// maxKnown is how many phases are remembered. When there are more, all are forgotten, and a
+	// subscriber may get an ended operation a second time.
 	maxKnown = 1000
 )
 
-// phases has the last phase of operations.
+// phases has the last known phase of each operation, by ID.
 type phases map[string]operationsv1.Phase
 
-// isNew notes the phase of an operation, and reports whether it is another one than before.
+// isNew records the phase of an operation, and reports whether it differs from the one recorded
+// before.
 func (p phases) isNew(op *operationsv1.Operation) bool {
 	if phase, ok := p[op.GetId()]; ok && phase == op.GetPhase() {
 		return false
@@ -80,7 +81,8 @@ func (f *follower) join() (operations <-chan *operationsv1.Operation, leave func
 	}
 }
 
-// begin makes operations those of which nobody has to be told, for the first subscriber.
+// begin records the phases of operations that the first subscriber has just listed, so that note
+// does not report them as new. For a further subscriber it does nothing.
 func (f *follower) begin(operations []*operationsv1.Operation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,7 +95,8 @@ func (f *follower) begin(operations []*operationsv1.Operation) {
 	}
 }
 
-// note tells the subscribers of operations that are new or in another phase.
+// note sends the operations that are new or in another phase to all subscribers. It closes the
+// channel of a subscriber that reads too slowly.
 func (f *follower) note(operations ...*operationsv1.Operation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -149,7 +152,7 @@ func (c *conn) sendOperations(ctx context.Context, name string, started func()) 
 		select {
 		case op, ok := <-operations:
 			if !ok {
-				return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "tell of operations: the caller reads too slowly"), "subscribe again")
+				return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "follow the operations: the caller reads too slowly"), "subscribe again")
 			}
 			if err := c.sendOperation(ctx, name, op, sent); err != nil {
 				return err
@@ -179,8 +182,9 @@ func (c *conn) sendOperation(ctx context.Context, name string, op *operationsv1.
 	return c.socket.send(ctx, envelope.Notification("notify.operations", params))
 }
 
-// takeTurns leads when no other subscriber does, also after a restart of tridentd, until ctx
-// ends or tridentd cannot be reached.
+// takeTurns waits until no other subscriber leads, and then leads. It continues after a restart
+// of tridentd. It returns when ctx ends, when tridentd refuses the call, or when nobody has
+// reached tridentd for watchTime.
 func (c *conn) takeTurns(ctx context.Context) error {
 	for {
 		select {
@@ -202,8 +206,9 @@ func (c *conn) takeTurns(ctx context.Context) error {
 	}
 }
 
-// lead notes the operations of the host until the stream of events ends. What happened while
-// nobody led is in the list.
+// lead sends the changes of operations to all subscribers (note) until tridentd ends the stream
+// of events. It begins with a list of the newest operations, which has the changes that happened
+// while nobody led.
 func (c *conn) lead(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -93,7 +93,7 @@ func ownMethods() []*ownMethod {
 	}
 }
 
-// read reads parameters. The error is that of JSON-RPC for wrong ones.
+// read decodes parameters. Its error has the code InvalidParams.
 func read(params json.RawMessage, into any) error {
 	if err := json.Unmarshal(params, into); err != nil {
 		return envelope.Errorf(envelope.InvalidParams, "read the parameters: %s", methods.Reason(err))
@@ -111,7 +111,7 @@ func authenticate(ctx context.Context, c *conn, params json.RawMessage) (json.Ra
 		return nil, err
 	}
 	if (given.Token == "") == (given.Passphrase == "") || given.Token != "" && given.Name != "" {
-		return nil, envelope.Errorf(envelope.InvalidParams, "log in: give either token, or passphrase and perhaps name")
+		return nil, envelope.Errorf(envelope.InvalidParams, "log in: give either token, or passphrase with or without name")
 	}
 	w, err := c.gate.Authenticate(ctx, given)
 	if err != nil {

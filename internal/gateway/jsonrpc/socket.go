@@ -22,7 +22,8 @@ const (
 	// maxRunning is how many messages of a WebSocket are answered at the same time. The
 	// gateway reads no further ones meanwhile.
 	maxRunning = 8
-	// maxStrange is how many messages a caller may send before the login.
+	// maxStrange is how many messages a caller may send without a login; the next one ends the
+	// connection.
 	maxStrange = 32
 )
 
@@ -39,7 +40,7 @@ type socket struct {
 	all  sync.WaitGroup
 }
 
-// serveSocket serves a WebSocket until it ends, or stop.
+// serveSocket serves a WebSocket until the connection or stop ends.
 func (c *conn) serveSocket(w http.ResponseWriter, r *http.Request, stop context.Context) {
 	// The checks of Origin and Host are done.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
@@ -69,7 +70,7 @@ func (c *conn) readSocket(ctx context.Context, s *socket) {
 			return
 		}
 		if kind != websocket.MessageText {
-			_ = s.ws.Close(websocket.StatusUnsupportedData, "a message is text")
+			_ = s.ws.Close(websocket.StatusUnsupportedData, "send text messages only")
 			return
 		}
 		if c.gate.Identity() == "" {
@@ -106,8 +107,9 @@ func (c *conn) readSocket(ctx context.Context, s *socket) {
 	}
 }
 
-// isQuick reports whether a message is answered before the next one is read: one with a
-// login, so that the next one is that of the person; and one that does not wait for tridentd.
+// isQuick reports whether a message is answered before the next one is read. That is so for a
+// message with a login, so that the next message already has the rights of the person, and for a
+// message that does not wait for tridentd.
 func (c *conn) isQuick(m *envelope.Message) bool {
 	if slices.ContainsFunc(m.Requests, func(r envelope.Request) bool { return r.Method == methodAuthenticate }) {
 		return true
@@ -143,7 +145,9 @@ func (s *socket) send(ctx context.Context, data json.RawMessage) error {
 	return ctx.Err()
 }
 
-// keepAlive pings the caller. The answer is late if messages take all turns.
+// keepAlive pings the caller, and ends the connection without an answer. It waits longer than a
+// call may take, because the gateway does not read answers while maxRunning messages are being
+// answered.
 func (s *socket) keepAlive(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -164,8 +168,8 @@ func (s *socket) keepAlive(every time.Duration) {
 	}
 }
 
-// begin begins a subscription and returns its name as soon as run calls started. If run
-// returns before, its error is that of begin. Its end is told to the caller otherwise.
+// begin begins a subscription and returns its name as soon as run calls started. If run fails
+// before that, begin returns its error. Later the caller gets the end of run as notify.end.
 func (s *socket) begin(ctx context.Context, run stream) (string, error) {
 	inner, cancel := context.WithCancel(s.ctx)
 	name, err := s.add(cancel)

@@ -52,8 +52,9 @@ func (s *subscription) hasOnly(id, journal bool) bool {
 	return id == (s.ID != "") && (id || s.AfterSequence == "") && (journal || s.Journal == methods.Journal{})
 }
 
-// stream sends what a subscription is about until ctx ends. It calls started once, when no
-// error can follow that is one of the call.
+// stream sends the notifications of a subscription until ctx ends. It calls started, once or
+// more, when the subscription has begun: an earlier error is the answer to
+// notifications.subscribe, a later one is in notify.end.
 type stream func(ctx context.Context, name string, started func()) error
 
 func subscribe(ctx context.Context, c *conn, params json.RawMessage) (json.RawMessage, error) {
@@ -62,7 +63,7 @@ func subscribe(ctx context.Context, c *conn, params json.RawMessage) (json.RawMe
 		return nil, err
 	}
 	if c.socket == nil {
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Precondition, "subscribe: the gateway can send nothing over HTTP"), "connect by WebSocket at %s", PathRPC)
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Precondition, "subscribe: the gateway cannot send notifications over HTTP"), "connect by WebSocket at %s", PathRPC)
 	}
 	action, run := Action{Name: methodSubscribe, Right: rights.Read}, stream(c.sendLoad)
 	switch {
@@ -122,8 +123,8 @@ func (c *conn) sendLoad(ctx context.Context, name string, started func()) error 
 	}
 }
 
-// sendEvents sends the events of an operation until it has ended, also when tridentd
-// restarts meanwhile.
+// sendEvents sends the events of an operation until the operation has ended. It continues after a
+// restart of tridentd.
 func (c *conn) sendEvents(s *subscription) stream {
 	return func(ctx context.Context, name string, started func()) error {
 		isStarted := false
@@ -135,8 +136,9 @@ func (c *conn) sendEvents(s *subscription) stream {
 	}
 }
 
-// keepUp calls attempt, and again while tridentd restarts: as long as attempt has begun once
-// and there was progress within watchTime. It returns the last error.
+// keepUp calls attempt, and calls it again when it fails because tridentd cannot be reached, as
+// during a restart. It gives up, and returns the last error, if no attempt has ever begun or if
+// there was no progress for watchTime.
 func keepUp(ctx context.Context, attempt func() (hasBegun, hasProgress bool, err error)) error {
 	since := time.Now()
 	for {
@@ -153,7 +155,7 @@ func keepUp(ctx context.Context, attempt func() (hasBegun, hasProgress bool, err
 	}
 }
 
-// watch sends events until the stream ends, and counts them in s.
+// watch sends events until the stream ends, and keeps the sequence number of the last one in s.
 func (c *conn) watch(ctx context.Context, s *subscription, name string, started func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -72,8 +72,8 @@ func checkLength(n int64) (int, error) {
 	return 0, nil
 }
 
-// receive passes the body on to tridentd, no faster than tridentd and the limits of the caller
-// take it, and keeps the handle.
+// receive sends the body to tridentd, no faster than tridentd reads it and the limits of the
+// caller permit, and keeps the handle. It returns the ID of the upload.
 func (c *conn) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (id string, err error) {
 	end, err := c.uploads.Begin(c.gate.Identity())
 	if err != nil {
@@ -137,8 +137,8 @@ func (c *conn) sendImage(ctx context.Context, stream grpc.ClientStream, w http.R
 	return nil
 }
 
-// failUpload answers with an error in the form of JSON-RPC. A code of 0 is the status of HTTP
-// that fits the error.
+// failUpload answers with an error in the form of JSON-RPC and with the HTTP status code; 0 means
+// the status that fits the error.
 func failUpload(w http.ResponseWriter, code int, err error) {
 	fault := toFault(err)
 	if code == 0 {

@@ -1,9 +1,10 @@
 // Package page is the page in the browser: HTML, CSS and plain JavaScript modules, which the
 // gateway serves from its own program.
 //
-// The files are public and have nothing of the host in them. Everything that a person sees
-// comes by JSON-RPC, with the rights of that person. A strict policy (Content Security Policy
-// Level 3) has the browser run no code and contact no host but this gateway.
+// The files are public and contain nothing about the host. The page gets everything that it shows
+// by JSON-RPC, with the rights of the person who has logged in. A strict policy (Content Security
+// Policy Level 3) has the browser run only the code of this gateway and contact only this
+// gateway.
 package page
 
 import (
@@ -41,7 +42,7 @@ type file struct {
 // A Page serves the files. It never changes.
 type Page struct{ files map[string]*file }
 
-// New reads the files out of the program and compresses them.
+// New returns a Page with the files that are embedded in the program, and compresses them.
 func New() (*Page, error) {
 	p := &Page{files: map[string]*file{}}
 	err := fs.WalkDir(static, "static", func(name string, d fs.DirEntry, err error) error {
@@ -87,12 +88,12 @@ func newFile(name string, text []byte) (*file, error) {
 	return &file{media: media, text: text, packed: packed.Bytes(), hash: hex.EncodeToString(sum[:16])}, nil
 }
 
-// ServeHTTP answers a request for a file; 404 for another path. The caller has checked the
-// header Host.
+// ServeHTTP answers a request for a file, and 404 for a path without a file. It does not check
+// the header Host: its caller has done so.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f := p.files[r.URL.Path]
 	if f == nil {
-		http.Error(w, "this gateway has no such page", http.StatusNotFound)
+		http.Error(w, "find the page: this gateway has no such file", http.StatusNotFound)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -18,7 +18,7 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// gate is a session as JSON-RPC sees it.
+// gate implements jsonrpc.Gate for one session.
 type gate struct{ *session }
 
 func (g *gate) current() *login {
@@ -54,7 +54,8 @@ func (g *gate) Login(ctx context.Context, authorization []string) error {
 	return g.failed(ctx, err)
 }
 
-// failed has a caller wait who could not log in, and returns the error of the login.
+// failed delays a caller who could not log in, and returns the error of the login. It ends the
+// connection of a caller who has failed too often.
 func (g *gate) failed(ctx context.Context, err error) error {
 	if errkind.Of(err) == errkind.Denied && !g.server.logins.Failed(ctx, g.peer.Addr(), g.server.now()) {
 		g.abort()
@@ -196,7 +197,8 @@ func (g *gate) Do(ctx context.Context, a jsonrpc.Action, f func(context.Context)
 	return err
 }
 
-// permit returns who makes a call, or why it is refused; with the login if there is one.
+// permit returns the login of the caller, nil if there is none, and an error if the caller may
+// not make the call.
 func (g *gate) permit(a jsonrpc.Action, now time.Time) (*login, error) {
 	l := g.current()
 	if l == nil {
@@ -219,7 +221,8 @@ func (g *gate) run(ctx context.Context, l *login, f func(context.Context) error)
 	return unreachable(f(metadata.NewOutgoingContext(ctx, metadata.Pairs(wire.HeaderAskedBy, l.who))))
 }
 
-// Pass counts bytes of the caller; those of callers who have not logged in are few.
+// Pass counts bytes of the caller. It does not count those of a caller who has not logged in:
+// maxStrange bounds the messages of such a caller.
 func (g *gate) Pass(ctx context.Context, bytes int) error {
 	l := g.current()
 	if l == nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// enter makes l the login of the connection.
+// enter makes l the login of the connection. It fails if the identity has too many connections.
 func (c *session) enter(l *login) error {
 	release, err := c.server.callers.Connect(l.who)
 	if err != nil {
@@ -20,7 +20,8 @@ func (c *session) enter(l *login) error {
 	return nil
 }
 
-// awaitLogin ends the connection if the caller does not log in.
+// awaitLogin has the connection ended if the caller does not log in within limits.handshakeTime,
+// or refusedTime if that is longer. It does not wait.
 func (c *session) awaitLogin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,7 +45,8 @@ func (c *session) abortStranger() {
 	}
 }
 
-// invalidity returns why the login of the connection does not count any more, or "".
+// invalidity returns why the login of the connection is no longer valid, or "" if it is. It
+// verifies a certificate again when the settings have changed or the certificate has expired.
 func (c *session) invalidity(st *state, now time.Time) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,8 +69,9 @@ func (c *session) invalidity(st *state, now time.Time) string {
 	return ""
 }
 
-// authenticate returns who makes a call: the certificate's owner or the token's. A
-// connection has one identity, because it has one connection to tridentd.
+// authenticate returns the login with which a call is made: that of the client certificate, or
+// that of the token in authorization. It fails for another identity than that of the first call:
+// a connection has one identity, because it has one connection to tridentd.
 func (c *session) authenticate(authorization []string, now time.Time) (*login, error) {
 	c.mu.Lock()
 	known, refusal, hasCert := c.login, c.refusal, len(c.chain) > 0

@@ -5,7 +5,7 @@ import (
 	"net"
 )
 
-// once is a listener with one connection.
+// once is a listener whose first Accept returns its only connection, and each further one io.EOF.
 type once struct {
 	conn net.Conn
 	addr net.Addr
@@ -24,7 +24,7 @@ func (o *once) Close() error { return nil }
 
 func (o *once) Addr() net.Addr { return o.addr }
 
-// closing is a connection that says when it is closed.
+// closing is a connection that calls closed after each Close.
 type closing struct {
 	net.Conn
 	closed func()

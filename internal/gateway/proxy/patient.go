@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// patient is a connection to tridentd that repeats a call once, if nothing of the call has been
-// passed on: a call may meet an idle tridentd in the moment in which that ends, and so the socket
-// that nobody serves any more. gRPC itself repeats the calls that tridentd has refused to begin.
+// patient is a connection to tridentd that repeats a call once, if the gateway has sent nothing
+// of the call. A call can arrive just as an idle tridentd exits, on a connection that no process
+// serves any more. gRPC itself repeats the calls that tridentd has refused to begin.
 type patient struct {
 	*grpc.ClientConn
 	again time.Duration // Server.againTime
@@ -40,9 +40,9 @@ func (p patient) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	return stream, err
 }
 
-// comesBack waits, after a call that began at begin and has failed because there was no
-// connection, until there is one. It reports whether there is one within p.again; at once false
-// after any other error.
+// comesBack waits for a connection after a call, which began at begin, has failed because there
+// was none. It reports whether there is one within p.again. After any other error it returns
+// false at once.
 func (p patient) comesBack(ctx context.Context, err error, begin time.Time) bool {
 	if status.Code(err) != codes.Unavailable || ctx.Err() != nil || time.Since(begin) > p.again {
 		return false

@@ -28,8 +28,8 @@ const (
 	streamWindow = 1 << 20
 )
 
-// session is one connection of a caller. It has a gRPC server of its own, so that it can be
-// drained alone.
+// session is one connection of a caller. It has a server of its own, for gRPC or HTTP, so that it
+// can be drained without the other connections.
 type session struct {
 	server *Server
 	raw    net.Conn
@@ -43,7 +43,7 @@ type session struct {
 	chain    []*x509.Certificate // of the client certificate
 	login    *login              // nil until the caller has logged in
 	granted  rights.Set          // of the login, when it was last checked
-	refusal  error               // of a client certificate that does not count
+	refusal  error               // why the client certificate was refused; nil if it was not
 	release  func()              // ends the count of the identity's connection
 	timer    *time.Timer         // of abortStranger
 	upstream *grpc.ClientConn
@@ -55,9 +55,9 @@ func newSession(s *Server, raw net.Conn, peer netip.AddrPort) *session {
 	return c
 }
 
-// run makes the TLS connection and begins to serve it. It returns then, because a goroutine
-// that only waits would be a good part of the memory of an idle connection; end does the
-// rest.
+// run makes the TLS connection and begins to serve it. It does not wait for the end of the
+// connection, because a waiting goroutine would be a good part of the memory of an idle
+// connection; end is called then.
 func (c *session) run() {
 	var conn net.Conn
 	if tlsConn := c.handshake(); tlsConn != nil {
@@ -106,8 +106,9 @@ func (c *session) serveGRPC(conn net.Conn) {
 	_ = g.Serve(&once{conn: &closing{Conn: conn, closed: c.end}, addr: c.raw.LocalAddr()})
 }
 
-// handshake makes the TLS connection, and finds out who has the client certificate. It
-// returns nil if it has failed.
+// handshake makes the TLS connection, and logs in the owner of a client certificate. It returns
+// nil if the handshake has failed. A certificate that is refused does not fail it: the calls of
+// the connection get the reason.
 func (c *session) handshake() *tls.Conn {
 	limits := c.server.state.Load().config.Limits
 	ctx, cancel := context.WithTimeout(context.Background(), limits.HandshakeTime)
@@ -134,7 +135,8 @@ func (c *session) handshake() *tls.Conn {
 	return conn
 }
 
-// logHandshake logs why a handshake failed, and tells a caller that speaks HTTP.
+// logHandshake logs why a handshake failed. It answers a caller that does not speak TLS in plain
+// HTTP.
 func (c *session) logHandshake(ctx context.Context, err error) {
 	header, isNotTLS := errors.AsType[tls.RecordHeaderError](err)
 	message := "handshake refused"
@@ -167,8 +169,8 @@ func (c *session) drain() {
 	}
 }
 
-// upstreamClosed ends a connection of gRPC together with that to tridentd. A WebSocket
-// survives a restart of tridentd.
+// upstreamClosed drains the connection of a caller of gRPC when its connection to tridentd has
+// ended. A connection of HTTP stays, so that a WebSocket survives a restart of tridentd.
 func (c *session) upstreamClosed() {
 	c.mu.Lock()
 	w := c.web

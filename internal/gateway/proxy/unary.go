@@ -11,10 +11,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// isUnary reports whether a method is one of the often called ones with one request and one
-// answer. A method that is missing here is passed on as a stream, and works just as well. The names
-// are texts, because the descriptors of the generated code would be a tenth of the memory of an
-// idle gateway.
+// isUnary reports whether a method has one request and one answer and is called often. The
+// gateway passes on any other method as a stream, which costs more and works as well. The names
+// are strings here, because the descriptors of the generated code would be a tenth of the memory
+// of an idle gateway.
 func isUnary(method string) bool {
 	service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	switch service {
@@ -46,13 +46,13 @@ func isUnary(method string) bool {
 	return false
 }
 
-// passUnary passes on a call with one request and one answer. What it saves, compared with a
-// stream, is most of what a short call costs: goroutines, a timer, and frames.
+// passUnary passes on a call with one request and one answer. It saves most of the cost of a
+// short call that is passed on as a stream: goroutines, a timer, and frames.
 func (c *session) passUnary(stream grpc.ServerStream, conn grpc.ClientConnInterface, method, who string) error {
 	ctx := stream.Context()
 	var request, answer frame
 	if err := stream.RecvMsg(&request); errors.Is(err, io.EOF) {
-		return status.Error(codes.InvalidArgument, "the call has no request")
+		return status.Error(codes.InvalidArgument, "pass on the call: the caller has sent no request")
 	} else if err != nil {
 		return err
 	}

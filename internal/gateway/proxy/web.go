@@ -24,14 +24,14 @@ const preface = "PRI * HTTP/2.0"
 // idleTime is how long a connection of HTTP waits for the next request.
 const idleTime = time.Minute
 
-// web is what serves a connection of HTTP.
+// web is the server of one HTTP connection.
 type web struct {
 	server *http.Server
 	stop   context.CancelFunc // ends WebSockets
 }
 
-// speaksHTTP reports whether the caller speaks HTTP/1.1, and returns the connection from which
-// nothing has been read; nil if it has failed.
+// speaksHTTP reports whether the caller speaks HTTP/1.1. It returns a connection that still has
+// all bytes of the caller, or nil if reading the first bytes failed.
 func (c *session) speaksHTTP(conn net.Conn) (bool, net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol != "" {
 		return t.ConnectionState().NegotiatedProtocol == protoHTTP, conn
@@ -46,7 +46,8 @@ func (c *session) speaksHTTP(conn net.Conn) (bool, net.Conn) {
 	return string(first) != preface, &peeked{Conn: conn, first: bytes.NewReader(first)}
 }
 
-// peeked is a connection of which the first bytes have been read.
+// peeked is a connection whose Read returns the bytes of first, which have been read already, and
+// then those of Conn.
 type peeked struct {
 	net.Conn
 	first *bytes.Reader
@@ -77,7 +78,8 @@ func (c *session) serveHTTP(conn net.Conn) {
 	_ = w.server.Serve(&once{conn: &closing{Conn: conn, closed: func() { cancel(); c.end() }}, addr: c.raw.LocalAddr()})
 }
 
-// drain ends the connection after its running request; a WebSocket at once.
+// drain ends the connection: a WebSocket at once, otherwise when its running request has been
+// answered.
 func (w *web) drain() {
 	w.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)

@@ -7,8 +7,8 @@ import (
 
 var null = json.RawMessage("null")
 
-// Answer returns the answer to the call with an id, null for a nil one: a result, or an error
-// if fault is not nil. A nil result is null.
+// Answer returns the answer to the call with that id: the error fault, or the result if fault is
+// nil. A nil id and a nil result are written as null.
 func Answer(id, result json.RawMessage, fault *Error) json.RawMessage {
 	if id == nil {
 		id = null
@@ -42,8 +42,8 @@ func Notification(method string, params json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
-// Batch joins the answers to a batch; nil if there is none, because a batch of notifications
-// is not answered (specification, 6).
+// Batch joins the answers to the requests of a batch. It returns nil without answers, because a
+// batch of notifications is not answered (specification, 6).
 func Batch(answers []json.RawMessage) json.RawMessage {
 	if len(answers) == 0 {
 		return nil

@@ -2,8 +2,8 @@
 // (https://www.jsonrpc.org/specification): requests, notifications, batches, and their
 // answers. It knows neither methods nor connections.
 //
-// It reads what strangers send: the size of a message is the caller's matter, and its
-// nesting and the length of an id are bounded here.
+// The sender of a message may not have logged in. The package bounds the nesting of a message and
+// the length of an id; the code that receives messages bounds their size.
 package envelope
 
 import (
@@ -50,22 +50,22 @@ type Request struct {
 	Params json.RawMessage
 	// ID is the id as it was sent; nil for a notification.
 	ID json.RawMessage
-	// Fault says why the request is invalid; it is then answered, with this error, also if
-	// it has no id. Nil for a valid request.
+	// Fault says why the request is invalid; nil for a valid one. An invalid request is answered
+	// with this error, even if it has no id.
 	Fault *Error
 }
 
 // IsNotification reports whether nobody expects an answer.
 func (r *Request) IsNotification() bool { return r.ID == nil && r.Fault == nil }
 
-// A Message is what one HTTP request or one WebSocket message has.
+// A Message is the content of one HTTP request or of one WebSocket message.
 type Message struct {
 	Requests []Request
 	IsBatch  bool
 }
 
-// Parse reads a message. Its error is that of the whole message, to be answered with the id
-// null.
+// Parse reads a message. It fails if the message as a whole is invalid; the answer is then that
+// error with the id null. A single invalid request has its error in Fault.
 func Parse(data []byte) (*Message, *Error) {
 	if deepest(data) > MaxDepth {
 		return nil, Errorf(InvalidRequest, "read the request: arrays and objects nest deeper than %d", MaxDepth)

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// deepest returns how deep arrays and objects nest. It needs no memory, so it goes first; of
-// bytes that are not JSON it returns some number.
+// deepest returns how deep arrays and objects nest. It allocates no memory, so Parse calls it
+// before any decoder. For bytes that are not JSON the number means nothing.
 func deepest(data []byte) int {
 	depth, most, inText := 0, 0, false
 	for i := 0; i < len(data); i++ {

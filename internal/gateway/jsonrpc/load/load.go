@@ -38,7 +38,8 @@ type Sample struct {
 	Load15 float64   `json:"load15"`
 }
 
-// A Minute is a sample with the traffic of all disks since the sample before, in bytes a second.
+// A Minute is a sample with the traffic of all disks since the previous sample, in bytes a
+// second.
 type Minute struct {
 	Sample
 	DiskRead    int64 `json:"diskRead"`
@@ -80,8 +81,9 @@ type History struct {
 // bytes a second, and the CRC-32 of the bytes before.
 const record = 8 + 3*4 + 2*8 + 4
 
-// Open returns a history that keeps its samples in the file at path, and has those that the
-// file has. Bytes of the file that are not samples are ignored. An empty path is no file.
+// Open returns a history with the samples of the file at path, which keeps further samples there.
+// Open makes the file if it does not exist, and ignores bytes that are not samples of the last 24
+// hours. With an empty path the history is only in memory.
 func Open(path string, now time.Time, logger *slog.Logger) (*History, error) {
 	h := &History{logger: logger, told: map[chan Minute]struct{}{}}
 	if path == "" {
@@ -183,8 +185,8 @@ func (h *History) close() {
 	}
 }
 
-// Add adds a sample, in place of one of the same minute. After an error the sample is in
-// memory alone.
+// Add adds a sample, and replaces an earlier one of the same minute. After an error the sample is
+// only in memory.
 func (h *History) Add(s Minute) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// uploadField is the field for the bytes of an image. A caller of JSON-RPC sends the bytes
-// before, and names them by an ID.
+// uploadField is the field for the bytes of an image. A caller of JSON-RPC uploads the bytes
+// before the call, and gives the ID of the upload in this field.
 const uploadField protoreflect.FullName = "trident.self.v1.Source.upload"
 
 // uploadSchema is the schema of uploadField for a caller of JSON-RPC.
@@ -47,7 +47,7 @@ type beginning struct {
 	upload  string // the ID of an upload; "" for none
 }
 
-// split takes the parameters of b out of params.
+// split removes requestId and source.upload from params and returns them as b.
 func split(params json.RawMessage) (rest json.RawMessage, b beginning, err error) {
 	all := map[string]json.RawMessage{}
 	if err := json.Unmarshal(params, &all); err != nil {
@@ -55,7 +55,7 @@ func split(params json.RawMessage) (rest json.RawMessage, b beginning, err error
 	}
 	if text, ok := all["requestId"]; ok {
 		if err := json.Unmarshal(text, &b.request); err != nil || b.request == "" || len(b.request) > wire.MaxRequest {
-			return nil, b, fmt.Errorf("%w: requestId is not a text of 1 to %d bytes", ErrParams, wire.MaxRequest)
+			return nil, b, fmt.Errorf("%w: requestId is not a string of 1 to %d bytes", ErrParams, wire.MaxRequest)
 		}
 		delete(all, "requestId")
 	}
@@ -63,7 +63,7 @@ func split(params json.RawMessage) (rest json.RawMessage, b beginning, err error
 	if json.Unmarshal(all["source"], &source) == nil && source["upload"] != nil { // else protojson refuses it
 		given := map[string]string{}
 		if err := json.Unmarshal(source["upload"], &given); err != nil || len(given) != 1 || given["id"] == "" {
-			return nil, b, fmt.Errorf("%w: source.upload is not an object with an id alone", ErrParams)
+			return nil, b, fmt.Errorf("%w: source.upload is not an object with only the member id", ErrParams)
 		}
 		b.upload = given["id"]
 		delete(source, "upload")
@@ -103,7 +103,7 @@ func (c *call) runBegin(ctx context.Context, from Caller, params json.RawMessage
 func (c *call) beginUploaded(ctx context.Context, from Caller, in proto.Message, b beginning) (json.RawMessage, error) {
 	up, ok := in.(*selfv1.UpgradeRequest)
 	if !ok || up.GetStart().GetSource().GetFrom() != nil {
-		return nil, fmt.Errorf("%w: an upload is the only source", ErrParams)
+		return nil, fmt.Errorf("%w: source has an upload and another source", ErrParams)
 	}
 	image, err := from.Uploaded(b.upload)
 	if err != nil && errkind.Of(err) == errkind.NotFound && b.request != "" {
@@ -155,7 +155,7 @@ func (c *call) begin(ctx context.Context, conn grpc.ClientConnInterface, in prot
 	if len(id) == 0 { // refused: the stream has the reason
 		err := stream.RecvMsg(c.response())
 		if err == nil || errors.Is(err, io.EOF) {
-			err = errkind.Errorf(errkind.Internal, "begin an operation: tridentd does not name it")
+			err = errkind.Errorf(errkind.Internal, "begin an operation: tridentd has not reported its ID")
 		}
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
-// ErrParams marks an error about parameters.
+// ErrParams marks an error that the parameters of the caller cause.
 var ErrParams = errors.New("the parameters do not fit the method")
 
 // call is a method of the API.
@@ -106,7 +106,7 @@ func (c *call) findOmitted(m protoreflect.Message) (name protoreflect.Name) {
 	return name
 }
 
-// Encode returns a message as JSON, with the members that have their default values.
+// Encode returns a message as JSON. Members that have their default values are included.
 func Encode(m proto.Message) (json.RawMessage, error) {
 	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 }

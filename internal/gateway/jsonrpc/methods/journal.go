@@ -69,11 +69,12 @@ func JournalParams() []openrpc.Content {
 	}
 }
 
-// journalMethod returns the method machine.journal: a page of the stream that the API has.
+// journalMethod returns the method machine.journal, which returns a page of the stream of the
+// API.
 func journalMethod(schemas *openrpc.Messages) (*Method, error) {
 	right, ok := rights.Of(JournalGRPC)
 	if !ok {
-		return nil, fmt.Errorf("%s has no right", JournalGRPC)
+		return nil, fmt.Errorf("the table of package rights lacks %s", JournalGRPC)
 	}
 	entry := schemas.Of((&machinev1.JournalEntry{}).ProtoReflect().Descriptor())
 	return &Method{
@@ -137,8 +138,8 @@ func NewPage(cursor string, limit int) *Page {
 	return &Page{Entries: []json.RawMessage{}, Cursor: cursor, limit: limit}
 }
 
-// Add adds an entry; false if the page is full. An entry that is too large is there without its
-// message.
+// Add adds an entry and returns true, or returns false if the page is full. Of an entry that is
+// too large it adds the metadata and the size, without the message.
 func (p *Page) Add(e *machinev1.JournalEntry) (bool, error) {
 	if len(p.Entries) == p.limit {
 		return false, nil

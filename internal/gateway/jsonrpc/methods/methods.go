@@ -25,8 +25,7 @@ import (
 
 // A Caller is the connection that calls methods.
 type Caller interface {
-	// Upstream returns the connection to tridentd. A context of Dispatch has the metadata
-	// for it.
+	// Upstream returns the connection to tridentd. The context of a Call has the metadata for it.
 	Upstream() (grpc.ClientConnInterface, error)
 	// Uploaded returns an image that the caller has uploaded. It fails with NotFound if there
 	// is none with this ID.
@@ -35,9 +34,9 @@ type Caller interface {
 
 // An Upload is an image in tridentd.
 type Upload struct {
-	Conn   grpc.ClientConnInterface // to which Handle belongs
+	Conn   grpc.ClientConnInterface // the connection to which Handle belongs
 	Handle int64
-	// End frees the image, or keeps it for another call if it was not used.
+	// End frees the image if it was used; otherwise it keeps the image for another call.
 	End func(isUsed bool)
 }
 
@@ -73,8 +72,7 @@ type row struct {
 	begins bool
 }
 
-// omitted has the fields that are of no use to a caller of JSON-RPC, which cannot open a
-// handle.
+// omitted has the fields that a caller of JSON-RPC cannot use, because it cannot open a handle.
 func omitted() []protoreflect.FullName {
 	return []protoreflect.FullName{"trident.self.v1.Source.image_handle"}
 }
@@ -130,7 +128,7 @@ func (r row) method(schemas *openrpc.Messages) (*Method, error) {
 	md := sd.Methods().ByName(protoreflect.Name(name))
 	right, ok := rights.Of("/" + r.grpc)
 	if !ok {
-		return nil, fmt.Errorf("%s has no right", r.grpc)
+		return nil, fmt.Errorf("the table of package rights lacks %s", r.grpc)
 	}
 	c := &call{method: "/" + r.grpc, desc: md, begins: r.begins, omitted: omitted()}
 	if c.request, err = newMessage(md.Input()); err != nil {
@@ -206,7 +204,8 @@ func errorsOf(m *Method) []openrpc.Error {
 	return out
 }
 
-// Bind returns params as an object. It fails if they do not fit the method.
+// Bind returns params, an array or an object, as an object. It fails if a required parameter is
+// absent or one is unknown; it does not check their types.
 func (m *Method) Bind(params json.RawMessage) (json.RawMessage, error) {
 	if len(params) == 0 {
 		params = json.RawMessage("{}")

@@ -7,14 +7,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Messages makes schemas of messages. A message is one component, to which others refer.
+// Messages makes schemas of messages. Each message is a component of the document, to which other
+// schemas refer.
 type Messages struct {
 	omitted  map[protoreflect.FullName]bool
 	replaced map[protoreflect.FullName]Schema
 	schemas  map[string]Schema
 }
 
-// NewMessages returns a maker of schemas that omit the named fields.
+// NewMessages returns a Messages without schemas. It leaves the named fields out of those that it
+// makes.
 func NewMessages(omit ...protoreflect.FullName) *Messages {
 	m := &Messages{omitted: map[protoreflect.FullName]bool{}, replaced: map[protoreflect.FullName]Schema{}, schemas: map[string]Schema{}}
 	for _, name := range omit {
@@ -23,7 +25,8 @@ func NewMessages(omit ...protoreflect.FullName) *Messages {
 	return m
 }
 
-// Replace gives a field a schema that is not that of its type, for messages described later.
+// Replace has messages that are described later use the schema s for a field, not the schema of
+// its type.
 func (m *Messages) Replace(field protoreflect.FullName, s Schema) { m.replaced[field] = s }
 
 // Components returns the schemas to which those of m refer.

@@ -1,6 +1,6 @@
-// Package uploads keeps the images that callers of JSON-RPC have sent, until a method uses
-// them. tridentd has the bytes, behind a handle; the gateway has the connection to which the
-// handle belongs.
+// Package uploads keeps the images that callers of JSON-RPC have sent, until a method uses them.
+// tridentd has the bytes, behind a handle. The gateway keeps the connection to tridentd to which
+// the handle belongs; tridentd deletes the bytes when that connection closes.
 package uploads
 
 import (
@@ -24,7 +24,7 @@ const (
 	keepTime = 10 * time.Minute
 )
 
-// A Conn is a connection to tridentd of its own.
+// A Conn is a connection to tridentd for one upload alone.
 type Conn interface {
 	grpc.ClientConnInterface
 	Close() error
@@ -54,8 +54,9 @@ type Store struct {
 // New returns an empty store.
 func New() *Store { return &Store{keep: keepTime, receiving: map[string]int{}} }
 
-// Begin reserves the place of an upload of owner until end is called. If owner has its number
-// of uploads, the oldest that waits makes room. It fails with TooLarge if none waits.
+// Begin reserves a place for an upload of owner until end is called. If owner, or all owners
+// together, have as many uploads as they may, Begin discards the oldest upload of owner that
+// waits for its use. It fails with TooLarge if owner has none that waits.
 func (s *Store) Begin(owner string) (end func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +70,7 @@ func (s *Store) Begin(owner string) (end func(), err error) {
 	if own >= maxOwn || s.running+len(s.kept) >= maxAll {
 		i := slices.IndexFunc(s.kept, isOwn)
 		if i < 0 {
-			return nil, errkind.WithHint(errkind.Errorf(errkind.TooLarge, "upload for %s: it has %d uploads, of %d in all; the most are %d, of %d", owner, own, s.running+len(s.kept), maxOwn, maxAll),
+			return nil, errkind.WithHint(errkind.Errorf(errkind.TooLarge, "upload for %s: it has %d uploads and all callers have %d; at most %d and %d are allowed", owner, own, s.running+len(s.kept), maxOwn, maxAll),
 				"wait until another upload has ended")
 		}
 		s.drop(s.kept[i])
@@ -94,14 +95,15 @@ func (s *Store) Add(owner string, conn Conn, handle int64) string {
 	return u.ID
 }
 
-// Take removes an upload of owner from the store. The caller closes its connection, or returns
-// the upload. It fails with NotFound for an upload of somebody else, too.
+// Take removes an upload of owner from the store. The caller of Take then closes its connection,
+// or returns the upload with Return. Take fails with NotFound, also for an upload of another
+// owner.
 func (s *Store) Take(owner, id string) (*Upload, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.kept, func(u *Upload) bool { return u.owner == owner && u.ID == id })
 	if i < 0 {
-		return nil, errkind.WithHint(errkind.Errorf(errkind.NotFound, "use the upload %.40q: there is none", id), "upload the image again; an upload counts for %s and for one operation", keepTime)
+		return nil, errkind.WithHint(errkind.Errorf(errkind.NotFound, "use the upload %.40q: there is no such upload", id), "upload the image again; an upload is kept for %s and serves one operation", keepTime)
 	}
 	u := s.kept[i]
 	u.timer.Stop()
@@ -109,7 +111,7 @@ func (s *Store) Take(owner, id string) (*Upload, error) {
 	return u, nil
 }
 
-// Return keeps an upload that was taken and not used.
+// Return puts an upload that was taken and not used back into the store, for another ten minutes.
 func (s *Store) Return(u *Upload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +127,8 @@ func (s *Store) Return(u *Upload) {
 	})
 }
 
-// drop ends an upload that is kept; it does nothing for another one. The caller holds s.mu.
+// drop removes an upload from the store and closes its connection, if the store has it. The
+// caller holds s.mu.
 func (s *Store) drop(u *Upload) {
 	if i := slices.Index(s.kept, u); i >= 0 {
 		u.timer.Stop()
@@ -134,7 +137,7 @@ func (s *Store) drop(u *Upload) {
 	}
 }
 
-// Close ends all uploads. One that is added later ends at once.
+// Close closes the connections of all uploads that wait, and of each upload that is added later.
 func (s *Store) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -57,10 +57,10 @@ class App {
     }
   }
 
-  /** Has f called when the view ends. */
+  /** Calls f when the view ends. */
   atEnd(f) { this.#ends.push(f); }
 
-  /** Has f called while the view is shown, whenever answers may have changed. */
+  /** Calls f whenever the answers of the gateway may have changed, as long as the view is shown. */
   onFresh(f) {
     this.#fresh.add(f);
     this.atEnd(() => this.#fresh.delete(f));
@@ -68,7 +68,7 @@ class App {
 
   freshen() { for (const f of [...this.#fresh]) f(); }
 
-  /** Freshens the view with each operation that begins or ends, and every minute if tridentd does not tell of them. */
+  /** Refreshes the view when an operation begins or ends. If tridentd cannot say so, it refreshes each minute and subscribes again. */
   followOperations() {
     this.rpc.subscribe(() => ({ topic: "operations" }), () => this.freshen(), () => {
       setTimeout(() => {
@@ -82,7 +82,7 @@ class App {
   /** Reports whether a box of a view is still in the page. */
   isShown(box) { return box.isConnected; }
 
-  /** Says a sentence to those who do not see the page. */
+  /** Has a screen reader say a sentence. */
   say(text) { fill(at("say"), text); }
 
   go(name) { location.hash = `#${name}`; }
@@ -119,8 +119,8 @@ function leave(reason) {
 }
 
 /**
- * Logs in with the parameters of authenticate, null for a certificate. A login of the form ends when
- * the gateway cannot be reached; a saved one waits for it.
+ * Logs in with the parameters of authenticate, null for a certificate. If the gateway cannot be reached, a
+ * login from the form fails, and a saved login waits for the gateway.
  */
 function begin(credentials, isSaved = false) {
   let given = credentials;

@@ -33,14 +33,15 @@ export function graph({ title, from, to, series, show, gap }) {
       el("span", {}, words || "There are no samples yet.")));
 }
 
-// nice returns the end of the scale: the next of 1, 2, 5, 10, …
+// nice returns the end of the scale: the smallest of 1, 2, 5, 10, 20, 50, … that is not less than most.
 function nice(most) {
   if (most <= 0) return 1;
   const unit = 10 ** Math.floor(Math.log10(most));
   return [1, 2, 5, 10].map((f) => f * unit).find((v) => v >= most);
 }
 
-// hours returns times for the scale: at most seven whole hours, or quarters of a short span.
+// hours returns the times for the scale, at whole steps of 1, 5 or 15 minutes, or 1 or 4 hours: at most
+// seven for a day.
 function hours(from, to) {
   const step = [60e3, 300e3, 900e3, 3600e3, 4 * 3600e3].find((s) => (to - from) / s <= 7) ?? 4 * 3600e3;
   const out = [];

@@ -1,5 +1,5 @@
-// The way to the host: this page to the gateway, and the gateway to tridentd. Both may end at any time, by an
-// upgrade, a restart or a boot. The page attaches again by itself, and says so.
+// The two connections to the host: from this page to the gateway, and from the gateway to tridentd. Each may
+// end at any time, by an upgrade, a restart or a boot. The page connects again by itself, and says so.
 
 import { time } from "./format.js";
 import { unavailable } from "./rpc.js";
@@ -28,14 +28,14 @@ export class Link {
     this.show(text);
   }
 
-  /** Asks tridentd once, when it is about to restart: the gateway does not tell that it has. */
+  /** Asks tridentd for its version once, and begins to probe if that has changed or if there is no answer. Called while an operation waits for a restart, because the gateway does not report it. */
   async look() {
     if (this.isProbing || !this.rpc.isOpen) return;
     const { version } = await this.rpc.call("version").catch(() => ({}));
     if (version !== this.version) this.probe();
   }
 
-  /** Asks tridentd until it answers, and says what has changed since the last time. */
+  /** Asks tridentd each second until it answers, then shows what has changed since its last answer and has the views refreshed. */
   async probe() {
     if (this.isProbing) return;
     this.isProbing = true;

@@ -5,7 +5,7 @@ import { fault } from "./parts.js";
 
 const key = "trident-login";
 
-/** Returns the login of this tab, or null: {token, identity, rights, expires}. */
+/** Returns the login of this tab, or null: {token, identity, expires}. */
 export function saved() {
   try {
     return JSON.parse(sessionStorage.getItem(key));
@@ -14,7 +14,7 @@ export function saved() {
   }
 }
 
-/** Keeps the login for this tab; null forgets it. No cookie, no other tab has it. */
+/** Keeps the login for this tab; null forgets it. No cookie and no other tab has the login. */
 export function save(login) {
   if (login) sessionStorage.setItem(key, JSON.stringify(login));
   else sessionStorage.removeItem(key);

@@ -70,8 +70,8 @@ function showHead(app, box, op, entry, refresh) {
       })));
 }
 
-// follow shows the events of the operation, also those before. Each comes once, also when the
-// connection or tridentd ends meanwhile.
+// follow shows the events of the operation from its beginning, each once, also if the connection or tridentd
+// ends meanwhile.
 function follow(app, id, { log, progress, refresh }) {
   let last = "0", timer = 0;
   const soon = () => { timer ||= setTimeout(() => { timer = 0; refresh(); }, 150); };
@@ -123,8 +123,8 @@ function change(event) {
   return el("div", { class: c.failure && "bad" }, `${clock(event.time)} ${event.step || "end"}: ${text}${c.failure ? `: ${c.failure.message}` : ""}`);
 }
 
-// newMeter returns a function that shows the progress of a step: bytes, a bar and the rate. Without
-// a progress it removes that of another step.
+// newMeter returns a function that shows the progress p of a step: bytes, a bar and the rate. With null for
+// p it removes the progress of the previous step.
 function newMeter(box) {
   const bar = el("progress", { max: 1 }), text = el("p", { class: "dim" }), id = newID("step");
   const name = el("p", { id });

@@ -62,10 +62,10 @@ export function actButton(app, act) {
 }
 
 /**
- * Shows answers in a box and keeps them fresh. calls is a list of [method, params]; show gets for
- * each an answer, or the error, and fills the box. It is called again only when an answer has changed. They are
- * asked for again after each operation, each new connection, and every so many seconds if that is
- * given. Returns a function that asks again now.
+ * Shows answers in a box and keeps them fresh. calls is a list of [method, params]; show gets for each an
+ * answer, or the error, and fills the box. It is called again only when an answer has changed. The page
+ * makes the calls again after each operation, after each new connection, and, if every is given, after each
+ * so many seconds. Returns a function that makes them now.
  */
 export function live(app, box, calls, show, every) {
   let shown = "", running = false, again = false;
@@ -80,7 +80,7 @@ export function live(app, box, calls, show, every) {
       const got = await Promise.all(calls.map(([method, params]) => app.call(method, params).catch((e) => e)));
       if (!app.isShown(box)) return;
       const text = JSON.stringify(got.map((g) => (g instanceof Error ? [g.code, g.message] : g)));
-      // An outage is said once, at the top; what the page knows stays.
+      // During an outage the view keeps its last answers; the line at the top of the page says that there is one.
       if (got.some((g) => g instanceof Error && g.code === 14) && shown) continue;
       if (text !== shown) {
         shown = text;

@@ -1,4 +1,4 @@
-// What the owner of the host has decided about new versions: hold and pin.
+// The policy of the owner of the host for new versions, and the buttons for hold and pin.
 
 import { el, field, fill, terms } from "./dom.js";
 import { bytes, time, word } from "./format.js";

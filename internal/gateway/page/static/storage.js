@@ -57,7 +57,8 @@ function space(m) {
   return [el("progress", { max: m.size, value: used, "aria-label": `Space in use of ${m.target}` }), `${bytes(used)} of ${bytes(m.size)}`];
 }
 
-// Trident refuses to unmount what the host needs; the button is for what people mount.
+// The page has a button only for mounts below the folders in which people mount. Trident refuses to unmount
+// what the host needs.
 function unmount(app, m) {
   if (!/^\/(mnt|media|srv|home)\//.test(m.target)) return "";
   return actButton(app, {

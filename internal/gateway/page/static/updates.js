@@ -49,7 +49,7 @@ function offer(app, { offer: o, runningVersion }) {
     }));
 }
 
-/** Returns a name for a request: a second call with it begins nothing. */
+/** Returns a new requestId. A second call with the same one begins no second operation. */
 function newRequest() {
   return `page-${crypto.randomUUID()}`;
 }
@@ -109,7 +109,8 @@ function trialFields() {
   return { box, value, warning };
 }
 
-// upload sends a file to the gateway and returns its ID. fetch does not tell how much it has sent.
+// upload sends a file to the gateway and returns the ID of the upload. It uses XMLHttpRequest, because fetch
+// does not report how much it has sent.
 function upload(app, file, box) {
   const bar = el("progress", { max: file.size, value: 0, "aria-label": "Upload" }), text = el("p", { class: "dim" }, "Uploading…");
   const request = new XMLHttpRequest();
